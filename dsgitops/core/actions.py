@@ -1,0 +1,79 @@
+"""The closed union of what the agent can do to a cluster.
+
+Bodies are complete and come from `core/bodies.py`: an adapter sends them and adds nothing but its
+field manager.  Every action on an existing object carries its uid and resourceVersion.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dsgitops.core.model import Ref
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Apply:
+    """Server-side apply of the Git manifest as `dsgitops`, forced: the forward write.
+
+    The body has no uid and resourceVersion only when the object is to be created.
+    """
+
+    ref: Ref
+    body: Mapping[str, Any]
+    digest: str
+    """Content that a refusal is remembered for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearse:
+    """Dry run of the forward write; the answer is in the next `Observed.rehearsal`."""
+
+    ref: Ref
+    body: Mapping[str, Any]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restore:
+    """Strategic merge patch with a ControllerRevision's template: the exact rollback.
+
+    Sent as a dry run first; when the answer's template is not the revision's, it says so.
+    """
+
+    ref: Ref
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remember:
+    """Merge patch as `dsgitops-record`: the record, and what must change in the same write."""
+
+    ref: Ref
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeletePod:
+    """Delete one pod with uid and resourceVersion as preconditions."""
+
+    ref: Ref
+    pod: str
+    uid: str
+    resource_version: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prune:
+    """Delete a DaemonSet that Git no longer has, with its uid as precondition."""
+
+    ref: Ref
+    uid: str
+    resource_version: str
+
+
+Action = Apply | Rehearse | Restore | Remember | DeletePod | Prune

@@ -1,0 +1,309 @@
+"""What the agent remembers of one DaemonSet: the annotation `dsgitops.io/record`.
+
+It travels in the same PATCH as the template it speaks of, so there is no moment in which the agent
+has acted and not remembered.  The fields are public API (`interfaces.md`).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from dsgitops.core.model import FailureClass, Phase, Reason, WaitingFor
+
+ANNOTATION = "dsgitops.io/record"
+VERSION = 1
+SIZE_MAX = 8192
+"""Bytes.  All annotations of an object together may have 256 KiB; ours are copied into every
+ControllerRevision."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastGood:
+    """The last content that was fully rolled out and stayed healthy for the bake time."""
+
+    digest: str | None
+    """None: adopted, from no commit of ours."""
+    template: str | None = None
+    """Template digest, where the content came from Git."""
+    commit: str | None
+    revision: str
+    """Name of the ControllerRevision."""
+    hash: str
+    strategy: dict[str, Any] = field(default_factory=dict)
+    """`spec.updateStrategy` with both numbers."""
+    min_ready_seconds: int = 0
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    """Content that failed here and is not applied again until Git moves or a person says so."""
+
+    digest: str
+    template: str
+    hash: str = ""
+    commit: str
+    failure_class: FailureClass
+    at: datetime
+    nodes: tuple[str, ...] = ()
+    by: str = ""
+    """For `ByHand`: who, as far as known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadBefore:
+    """Nodes that were not fine before the rollout: they never block and never vote."""
+
+    count: int
+    nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """An alert that is not delivered yet."""
+
+    id: str
+    reason: Reason
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """See `interfaces.md`, Record.  `extra` keeps keys of newer agents."""
+
+    source: str
+    path: str = ""
+    commit: str = ""
+    """Of the content that was last written."""
+    digest: str = ""
+    template: str = ""
+    uid: str = ""
+    """Of the object it speaks of; empty in the write that creates."""
+    n: int = 0
+    """Counts writes of the record: was a lost answer ours?"""
+    phase: Phase = Phase.IDLE
+    reason: Reason = Reason.IN_SYNC
+    waiting_for: WaitingFor | None = None
+    started: datetime | None = None
+    """The forward write; in `Baking`, when all nodes were available."""
+    progressed: datetime | None = None
+    last_good: LastGood | None = None
+    bad_before: BadBefore | None = None
+    quarantine: tuple[Quarantined, ...] = ()
+    alerts: tuple[Alert, ...] = ()
+    retried: str = ""
+    """The last `dsgitops.io/retry-at` that was acted on."""
+    writes: tuple[datetime, ...] = ()
+    """Times of drift writes in the last hour."""
+    v: int = VERSION
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def next(self, **changes: Any) -> Record:  # noqa: ANN401 - dataclasses.replace, typed there
+        """Return the record of the next write."""
+        return replace(self, n=self.n + 1, **changes)
+
+    def holds(self, template: str, digest: str) -> Quarantined | None:
+        """Return the quarantine entry that covers this content.
+
+        The *template* is held: a new label or annotation around it does not free it.  An entry
+        made by hand holds the digest.
+        """
+        for entry in self.quarantine:
+            if entry.template == template or entry.digest == digest:
+                return entry
+        return None
+
+
+def dump(record: Record) -> str:
+    """Return the annotation's value: compact JSON, sorted keys, at most `SIZE_MAX` bytes.
+
+    Over that, node names go first, then the oldest quarantine entries.
+    """
+    text = _encode(record)
+    if len(text.encode()) <= SIZE_MAX:
+        return text
+    bare = replace(
+        record,
+        bad_before=record.bad_before and BadBefore(count=record.bad_before.count),
+        quarantine=tuple(replace(entry, nodes=()) for entry in record.quarantine),
+    )
+    while len(_encode(bare).encode()) > SIZE_MAX and bare.quarantine:
+        bare = replace(bare, quarantine=bare.quarantine[1:])
+    return _encode(bare)
+
+
+def load(text: str) -> Record | None:
+    """Read the annotation; None when it is not a record of ours (someone wrote over it).
+
+    Never raises: what people put into annotations is data.
+    """
+    try:
+        given = json.loads(text)
+        return _decode(given)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def stamp(at: datetime) -> str:
+    """Return an instant as the record has it: UTC, whole seconds."""
+    return at.astimezone(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
+
+
+def instant(text: str) -> datetime:
+    """Read an instant; the inverse of `stamp`.
+
+    Raises:
+        ValueError: `text` is not an instant with a time zone.
+    """
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError(f"no time zone in {text!r}")
+    return at.astimezone(UTC)
+
+
+def _present(pairs: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in pairs.items() if value not in (None, "", (), [])}
+
+
+def _encode(record: Record) -> str:
+    good = record.last_good
+    out: dict[str, Any] = dict(record.extra)
+    out |= _present(
+        {
+            "v": record.v,
+            "source": record.source,
+            "path": record.path,
+            "commit": record.commit,
+            "digest": record.digest,
+            "template": record.template,
+            "uid": record.uid,
+            "n": record.n,
+            "phase": record.phase,
+            "reason": record.reason,
+            "waitingFor": record.waiting_for,
+            "started": record.started and stamp(record.started),
+            "progressed": record.progressed and stamp(record.progressed),
+            "quarantine": [_encode_quarantined(entry) for entry in record.quarantine],
+            "alerts": [
+                {"id": each.id, "reason": each.reason, "at": stamp(each.at)}
+                for each in record.alerts
+            ],
+            "retried": record.retried,
+            "writes": [stamp(at) for at in record.writes],
+        }
+    )
+    if good is not None:
+        out["lastGood"] = {
+            "digest": good.digest,
+            "commit": good.commit,
+            "revision": good.revision,
+            "hash": good.hash,
+            "strategy": good.strategy,
+            "minReadySeconds": good.min_ready_seconds,
+            "at": stamp(good.at),
+        } | _present({"template": good.template})
+    if record.bad_before is not None and record.bad_before.count:
+        out["badBefore"] = {
+            "count": record.bad_before.count,
+            "nodes": list(record.bad_before.nodes),
+        }
+    return json.dumps(out, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _encode_quarantined(entry: Quarantined) -> dict[str, Any]:
+    return _present(
+        {
+            "digest": entry.digest,
+            "template": entry.template,
+            "hash": entry.hash,
+            "commit": entry.commit,
+            "class": entry.failure_class,
+            "at": stamp(entry.at),
+            "nodes": list(entry.nodes),
+            "by": entry.by,
+        }
+    )
+
+
+_KNOWN = frozenset(
+    [
+        "v",
+        "source",
+        "path",
+        "commit",
+        "digest",
+        "template",
+        "uid",
+        "n",
+        "phase",
+        "reason",
+        "waitingFor",
+        "started",
+        "progressed",
+        "lastGood",
+        "badBefore",
+        "quarantine",
+        "alerts",
+        "retried",
+        "writes",
+    ]
+)
+
+
+def _decode(given: dict[str, Any]) -> Record:
+    good = given.get("lastGood")
+    bad = given.get("badBefore")
+    return Record(
+        v=int(given["v"]),
+        source=given["source"],
+        path=given.get("path", ""),
+        commit=given.get("commit", ""),
+        digest=given.get("digest", ""),
+        template=given.get("template", ""),
+        uid=given.get("uid", ""),
+        n=int(given.get("n", 0)),
+        phase=Phase(given.get("phase", "Idle")),
+        reason=Reason(given.get("reason", "InSync")),
+        waiting_for=WaitingFor(given["waitingFor"]) if "waitingFor" in given else None,
+        started=instant(given["started"]) if "started" in given else None,
+        progressed=instant(given["progressed"]) if "progressed" in given else None,
+        last_good=good and _decode_last_good(good),
+        bad_before=bad and BadBefore(count=int(bad["count"]), nodes=tuple(bad.get("nodes", ()))),
+        quarantine=tuple(_decode_quarantined(entry) for entry in given.get("quarantine", ())),
+        alerts=tuple(
+            Alert(id=each["id"], reason=Reason(each["reason"]), at=instant(each["at"]))
+            for each in given.get("alerts", ())
+        ),
+        retried=given.get("retried", ""),
+        writes=tuple(instant(at) for at in given.get("writes", ())),
+        extra={key: value for key, value in given.items() if key not in _KNOWN},
+    )
+
+
+def _decode_last_good(given: dict[str, Any]) -> LastGood:
+    return LastGood(
+        digest=given["digest"],
+        template=given.get("template"),
+        commit=given["commit"],
+        revision=given["revision"],
+        hash=given["hash"],
+        strategy=given.get("strategy", {}),
+        min_ready_seconds=int(given.get("minReadySeconds", 0)),
+        at=instant(given["at"]),
+    )
+
+
+def _decode_quarantined(given: dict[str, Any]) -> Quarantined:
+    return Quarantined(
+        digest=given["digest"],
+        template=given["template"],
+        hash=given.get("hash", ""),
+        commit=given["commit"],
+        failure_class=FailureClass(given["class"]),
+        at=instant(given["at"]),
+        nodes=tuple(given.get("nodes", ())),
+        by=given.get("by", ""),
+    )
