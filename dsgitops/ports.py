@@ -7,7 +7,8 @@ real API server does; `Cluster` is what `agent.py` sees, and has one implementat
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from dsgitops.core.actions import Action
     from dsgitops.core.model import Decision, Observed, Ref
 
+
+NONE: Mapping[str, str] = MappingProxyType({})
 
 # ---------------------------------------------------------------------------- time
 
@@ -43,8 +46,8 @@ class Request:
     method: Literal["GET", "POST", "PATCH", "DELETE", "PUT"]
     path: str
     """Absolute, without query: `/apis/apps/v1/daemonsets`."""
-    query: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = NONE
+    headers: Mapping[str, str] = NONE
     """`Content-Type` and `Accept` where they matter; names in any case."""
     body: bytes = b""
     timeout: float = 15.0
@@ -57,7 +60,7 @@ class Response:
 
     status: int
     body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = NONE
     """Names in lower case."""
 
 

@@ -6,7 +6,7 @@ Words are those of `docs/words` in README and of Kubernetes.  Names in `StrEnum`
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
@@ -500,7 +500,7 @@ class Judgement:
     """For `Failed`; for `Progressing` what it would be called at the deadline, if known."""
     cause: FailureClass | None = None
     """The class of the votes where `failure_class` is `BakeFailed`."""
-    states: Mapping[str, NodeState] = field(default_factory=dict)
+    states: Mapping[str, NodeState] = EMPTY
     """Each node that should run the pod, and those that are `leaving`."""
     evidence: tuple[Evidence, ...] = ()
     """Of nodes that are not fine, voting ones first, then by node name."""
