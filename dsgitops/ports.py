@@ -161,6 +161,10 @@ class Source(Protocol):
         """Return what the mirror holds from earlier, without the network; None: nothing."""
         ...
 
+    def at(self, commit: str) -> Tree | None:
+        """Return the tree of an earlier commit (full hash) from the mirror; None: not there."""
+        ...
+
     def read(self, blobs: Iterable[str]) -> Mapping[str, bytes]:
         """Return the bytes of blobs that a `Tree` named.
 

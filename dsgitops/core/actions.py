@@ -76,4 +76,14 @@ class Prune:
     resource_version: str
 
 
-Action = Apply | Rehearse | Restore | Remember | DeletePod | Prune
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recall:
+    """Read the content of an earlier commit from the mirror, into `Observed.recalled`."""
+
+    ref: Ref
+    source: str
+    commit: str
+    path: str
+
+
+Action = Apply | Rehearse | Restore | Remember | DeletePod | Prune | Recall

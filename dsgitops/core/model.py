@@ -433,6 +433,8 @@ class Refusal:
     remedy: str = ""
     code: int = 0
     fields: tuple[str, ...] = ()
+    at: datetime | None = None
+    """When; a no by rights or admission is asked again after a while."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -469,6 +471,8 @@ class Observed:
     """Other DaemonSets in phase Canary or Rolling."""
     refusal: Refusal | None = None
     rehearsal: Rehearsal | None = None
+    recalled: Desired | None = None
+    """The answer to `Recall`: the content of an earlier commit."""
 
 
 # ---------------------------------------------------------------------------- answers
@@ -537,6 +541,8 @@ class Decision:
     """The record as it is, or will be once `actions` are done."""
     look_again: datetime | None = None
     waiting_for: WaitingFor | None = None
+    follow: bool = False
+    """Whether pods and Events are needed to decide again."""
     judgement: Judgement | None = None
     failure_class: FailureClass | None = None
 

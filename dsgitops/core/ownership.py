@@ -1,0 +1,224 @@
+"""Who owns which field: reading and taking over `metadata.managedFields`.
+
+Server-side apply removes a field only if nobody else owns it.  A rollback (strategic merge) and
+every other client leave entries of their own behind, so before a forward write their share of the
+spec is moved into ours.  Scheme and traps: `cluster.md` 3.2, observed on a real API server.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+MANAGER = "dsgitops"
+RECORD_MANAGER = "dsgitops-record"
+CLI_MANAGER = "dsgitops-cli"
+OURS = frozenset({MANAGER, RECORD_MANAGER, CLI_MANAGER})
+
+_CLIENT_SIDE = "kubectl-client-side-apply"
+"""Taken over whole, with `last-applied-configuration`: or the next `kubectl apply` of an old file
+would take our labels away."""
+
+Entry = dict[str, Any]
+Fields = dict[str, Any]
+Path = tuple[str, ...]
+
+
+def takeover(
+    managed_fields: Sequence[Mapping[str, Any]], *, leave: frozenset[Path] = frozenset()
+) -> list[Entry] | None:
+    """Return the list in which every field of the spec is ours, or None if it already is so.
+
+    Args:
+        managed_fields: `metadata.managedFields` as read.
+        leave: Paths (`f:…`, `k:…` segments from the root) that stay with their owner.
+
+    Returns:
+        The whole new list for a merge patch of `metadata.managedFields`; never empty.
+    """
+    mine: Entry | None = None
+    others: list[Entry] = []
+    taken: Fields = {}
+    for entry in managed_fields:
+        fields = entry.get("fieldsV1") or {}
+        if _is_mine(entry):
+            mine = dict(entry)
+            continue
+        share, rest = ({}, fields) if entry.get("subresource") else _share(entry, fields, leave)
+        taken = _union(taken, share)
+        if rest:
+            others.append(dict(entry) | {"fieldsV1": rest})
+    if not taken:
+        return None
+    mine = mine or {
+        "manager": MANAGER,
+        "operation": "Apply",
+        "apiVersion": "apps/v1",
+        "fieldsType": "FieldsV1",
+    }
+    mine["fieldsV1"] = _union(mine.get("fieldsV1") or {}, taken)
+    return [mine, *others]
+
+
+def foreign(
+    managed_fields: Sequence[Mapping[str, Any]], *, leave: frozenset[Path] = frozenset()
+) -> tuple[tuple[str, str, Fields], ...]:
+    """Return (manager, operation, its `f:spec` subtree) of everyone else who wrote the spec."""
+    found: list[tuple[str, str, Fields]] = []
+    for entry in managed_fields:
+        manager = str(entry.get("manager", ""))
+        if manager in OURS or entry.get("subresource"):
+            continue
+        spec = (entry.get("fieldsV1") or {}).get("f:spec")
+        share = _without(spec, leave, ("f:spec",)) if spec else None
+        if share:
+            found.append((manager, str(entry.get("operation", "")), share))
+    return tuple(found)
+
+
+def owns_template(share: Fields) -> bool:
+    """Whether a `f:spec` subtree reaches into the pod template."""
+    return "f:template" in share
+
+
+def leaves(fields: Fields, prefix: Path = ()) -> Iterator[Path]:
+    """Yield the paths of a fieldsV1 tree's leaves."""
+    for key, below in fields.items():
+        if key == ".":
+            continue
+        if below and set(below) != {"."}:
+            yield from leaves(below, (*prefix, key))
+        else:
+            yield (*prefix, key)
+
+
+def lookup(value: Any, path: Path) -> Any:  # noqa: ANN401 - any JSON
+    """Return what a fieldsV1 path names in an object; None where it is absent."""
+    for segment in path:
+        value = _child(value, segment)
+        if value is None:
+            return None
+    return value
+
+
+def field_path(path: Path) -> str:
+    """Return a fieldsV1 path as people write it: `.spec.template…containers[agent].image`."""
+    out = ""
+    for segment in path:
+        kind, _, rest = segment.partition(":")
+        if kind == "f":
+            out += f".{rest}"
+        elif kind == "k":
+            keys: dict[str, Any] = json.loads(rest)
+            out += f"[{keys.get('name') or ','.join(str(each) for each in keys.values())}]"
+        else:
+            out += f"[{rest}]"
+    return out
+
+
+def from_pointer(manifest: Mapping[str, Any], pointer: str) -> Path:
+    """Return the fieldsV1 path of a JSON pointer into a manifest (`dsgitops.io/ignore-diff`).
+
+    A list index becomes the merge key of the element that Git has there; where Git has none, the
+    path ends at the list, so that the whole list is left to its owner.
+    """
+    path: list[str] = []
+    value: Any = manifest
+    for raw in pointer.lstrip("/").split("/"):
+        step = raw.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, list):
+            elements: list[Any] = value
+            element = elements[int(step)] if step.isdigit() and int(step) < len(elements) else None
+            if not isinstance(element, dict) or "name" not in element:
+                break
+            path.append("k:" + json.dumps({"name": element["name"]}, separators=(",", ":")))
+            value = element
+            continue
+        path.append(f"f:{step}")
+        value = value.get(step) if isinstance(value, dict) else None
+    return tuple(path)
+
+
+def _is_mine(entry: Mapping[str, Any]) -> bool:
+    return (
+        entry.get("manager") == MANAGER
+        and entry.get("operation") == "Apply"
+        and entry.get("apiVersion") == "apps/v1"
+        and not entry.get("subresource")
+    )
+
+
+def _share(
+    entry: Mapping[str, Any], fields: Fields, leave: frozenset[Path]
+) -> tuple[Fields, Fields]:
+    """Split an entry's fields into what we take and what stays with its manager."""
+    manager = entry.get("manager")
+    if manager in (MANAGER, _CLIENT_SIDE):
+        return fields, {}
+    spec = fields.get("f:spec")
+    if not spec:
+        return {}, fields
+    share = _without(spec, leave, ("f:spec",))
+    if not share:
+        return {}, fields
+    kept = _only(spec, leave, ("f:spec",))
+    rest = {key: value for key, value in fields.items() if key != "f:spec"}
+    if kept:
+        rest["f:spec"] = kept
+    return {"f:spec": share}, rest
+
+
+def _without(fields: Fields, leave: frozenset[Path], prefix: Path) -> Fields:
+    """Return `fields` without the subtrees that are left to their owner."""
+    if not leave:
+        return fields
+    out: Fields = {}
+    for key, below in fields.items():
+        path = (*prefix, key)
+        if path in leave:
+            continue
+        rest = _without(below, leave, path) if below else below
+        if rest or not below:
+            out[key] = rest
+    return {} if set(out) <= {"."} else out
+
+
+def _only(fields: Fields, leave: frozenset[Path], prefix: Path) -> Fields:
+    """Return just the subtrees that are left to their owner."""
+    out: Fields = {}
+    for key, below in fields.items():
+        path = (*prefix, key)
+        kept = below if path in leave else _only(below, leave, path) if below else {}
+        if kept or path in leave:
+            out[key] = kept
+    return out
+
+
+def _union(one: Fields, two: Fields) -> Fields:
+    out = dict(one)
+    for key, below in two.items():
+        out[key] = _union(out[key], below) if key in out else below
+    return out
+
+
+def _child(value: Any, segment: str) -> Any:  # noqa: ANN401 - any JSON
+    kind, _, rest = segment.partition(":")
+    if kind == "f":
+        return value.get(rest) if isinstance(value, dict) else None
+    if not isinstance(value, list):
+        return None
+    wanted = json.loads(rest)
+    elements: list[Any] = value
+    for element in elements:
+        if kind == "v" and element == wanted:
+            return element
+        if (
+            kind == "k"
+            and isinstance(element, dict)
+            and all(element.get(key, "TCP") == each for key, each in wanted.items())
+        ):
+            return element
+    return None
