@@ -8,8 +8,9 @@ real API server does; `Cluster` is what `agent.py` sees, and has one implementat
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Protocol
+
+from dsgitops.core.model import EMPTY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from dsgitops.core.model import Decision, Observed, Ref
 
 
-NONE: Mapping[str, str] = MappingProxyType({})
+NONE: Mapping[str, str] = EMPTY
 
 # ---------------------------------------------------------------------------- time
 

@@ -6,20 +6,43 @@ Words are those of `docs/words` in README and of Kubernetes.  Names in `StrEnum`
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from dsgitops.core.actions import Action
     from dsgitops.core.chronicle import Chronicle
     from dsgitops.core.record import Record
 
-EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+class _Nothing(Mapping[str, Any]):
+    """A mapping without keys that may be a default of a dataclass.
+
+    (`MappingProxyType` has no hash before Python 3.12 and is refused there.)
+    """
+
+    __slots__ = ()
+
+    def __getitem__(self, key: str) -> Any:  # noqa: ANN401 - as Mapping has it
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __repr__(self) -> str:
+        return "{}"
+
+
+EMPTY: Mapping[str, Any] = _Nothing()
 
 # ---------------------------------------------------------------------------- closed lists
 
@@ -543,6 +566,8 @@ class Decision:
     waiting_for: WaitingFor | None = None
     follow: bool = False
     """Whether pods and Events are needed to decide again."""
+    aside: bool = False
+    """A step on the way to an answer: nobody is told, the next look comes at once."""
     judgement: Judgement | None = None
     failure_class: FailureClass | None = None
 
