@@ -6,7 +6,7 @@ the record (without it, apply would remove the annotation) and the change cause.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from dsgitops.core import record as records
 from dsgitops.core.model import EMPTY, strategy_of
@@ -84,7 +84,7 @@ def remember(
     record: Record,
     *,
     managed_fields: Sequence[Mapping[str, Any]] | None = None,
-    pause: bool = False,
+    strategy: Literal["OnDelete", "RollingUpdate"] | None = None,
 ) -> Body:
     """Return the merge body that changes the record, and what must change in the same write.
 
@@ -92,14 +92,15 @@ def remember(
         live: The object.
         record: Its new record.
         managed_fields: The list of `ownership.takeover`, if ownership is to move.
-        pause: Also stop the native controller by `type: OnDelete`.
+        strategy: Also stop the native controller (OnDelete), or let it go on with the numbers
+            that stayed beside it.
     """
     metadata = _preconditions(live) | {"annotations": {records.ANNOTATION: records.dump(record)}}
     if managed_fields:
         metadata["managedFields"] = list(managed_fields)
     body: Body = {"metadata": metadata}
-    if pause:
-        body["spec"] = {"updateStrategy": {"type": "OnDelete"}}
+    if strategy:
+        body["spec"] = {"updateStrategy": {"type": strategy}}
     return body
 
 

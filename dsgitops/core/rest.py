@@ -1,0 +1,323 @@
+"""At rest: start what is new, hold what failed, heal what drifted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dsgitops.core import bodies, difference, narrate
+from dsgitops.core.failing import added, quarantined
+from dsgitops.core.gates import closed_gate, conflict, given_up, native_budget, recent, refused
+from dsgitops.core.health import eligible_nodes
+from dsgitops.core.model import Decision, Desired, FailureClass, Phase, Reason, WaitingFor
+from dsgitops.core.record import LastGood, Quarantined
+from dsgitops.core.rollout import baseline_now
+from dsgitops.core.steps import (
+    apply_content,
+    first_difference,
+    good_takes_content,
+    look_closer,
+    owners,
+    rehearse,
+    remember,
+    remembering,
+    restore_good,
+    take_over,
+    template_owner,
+    unreadable,
+)
+
+if TYPE_CHECKING:
+    from dsgitops.core.situation import Situation
+
+
+def hold_unreadable(s: Situation) -> Decision | None:
+    """Git cannot be understood: what runs keeps running."""
+    return unreadable(s)
+
+
+def keep_removed(s: Situation) -> Decision | None:
+    """Git no longer has it: it stays, and is told (pruning comes with a later release)."""
+    if s.desired is not None:
+        return None
+    return Decision(
+        reason=Reason.PRUNE_HELD,
+        because="No longer in Git; prune is off, so it is left as it is.",
+        record=s.record,
+    )
+
+
+def release(s: Situation) -> Decision | None:
+    """A person released the quarantine (`dsgitops.io/retry-at`): all of it, or one digest."""
+    if not s.retry or not s.record.quarantine:
+        return None
+    digest = s.retry.partition("/")[2]
+    kept = tuple(entry for entry in s.record.quarantine if digest and entry.digest != digest)
+    record = s.record.next(
+        phase=Phase.HELD if s.record.phase is Phase.HELD and kept else Phase.IDLE,
+        reason=Reason.IN_SYNC,
+        quarantine=kept,
+        retried=s.retry,
+    )
+    return Decision(
+        reason=Reason.WAITING,
+        waiting_for=WaitingFor.PREFLIGHT,
+        because=f"Released from quarantine: {len(s.record.quarantine) - len(kept)} held content.",
+        actions=(remember(s, record),),
+        record=record,
+    )
+
+
+def hold(s: Situation) -> Decision | None:
+    """Content that failed here stays out until Git moves on; drift heals towards last good."""
+    entry = s.held
+    if entry is None or s.content is None:
+        return None
+    if s.record.phase is not Phase.HELD:
+        record = s.record.next(phase=Phase.HELD, reason=Reason.QUARANTINED)
+        return remembering(_quarantine_told(s, entry), record, remember(s, record))
+    drifted = s.template_drifted and not s.at_last_good
+    if drifted and s.good_revision is not None:
+        return _heal_by_restore(s)
+    return _quarantine_told(s, entry)
+
+
+def respect_undo(s: Situation) -> Decision | None:
+    """A person put back an earlier revision that was good: it is theirs to choose."""
+    if s.content is None or not s.template_drifted or s.target is None or s.at_last_good:
+        return None
+    if not s.was_good(s.target):
+        return None
+    who = template_owner(s)
+    entry = quarantined(s, FailureClass.BY_HAND, by=who)
+    good = s.record.last_good
+    record = s.record.next(
+        phase=Phase.ROLLING_BACK,
+        reason=Reason.ROLLING_BACK,
+        started=s.now,
+        quarantine=s.record.quarantine if s.held else added(s, entry),
+        last_good=_chosen(s),
+    )
+    return Decision(
+        reason=Reason.ROLLING_BACK,
+        because=f"{who} went back from {narrate.short(good and good.commit)} to revision "
+        f"{s.target.number}; {narrate.short(s.content.commit)} is held until Git moves on.",
+        actions=(remember(s, record, take=True),),
+        record=record,
+        follow=True,
+        failure_class=FailureClass.BY_HAND,
+    )
+
+
+def start_rollout(s: Situation) -> Decision | None:
+    """Git has new content: write it, under the hold if pods would restart."""
+    content = s.content
+    if content is None or content.digest == s.record.digest:
+        return None
+    no = refused(s, content)
+    if no:
+        return no
+    if s.takeover:
+        return take_over(s, "new content")
+    if not s.record.digest:
+        compared = _compare_adopted(s, content)
+        if compared is not None:
+            return compared
+    if _restarts_nothing(s, content):
+        return _write_in_place(s, content)
+    return closed_gate(s, content) or _start(s, content)
+
+
+def _compare_adopted(s: Situation, content: Desired) -> Decision | None:
+    """An adopted object: ask what the write would change before it is made; None: pods restart."""
+    asked = s.observed.rehearsal
+    current = (
+        asked is not None
+        and asked.digest == content.digest
+        and asked.generation == s.live.generation
+    )
+    if asked is None or not current:
+        return rehearse(s, content, "Comparing the adopted object with Git.")
+    if asked.equal:
+        record = good_takes_content(s, s.written(phase=Phase.IDLE, reason=Reason.IN_SYNC))
+        return Decision(
+            reason=Reason.IN_SYNC,
+            because=f"{content.ref} is as {narrate.short(content.commit)} has it.",
+            actions=(remember(s, record),),
+            record=record,
+        )
+    return None if asked.template_changes else _write_in_place(s, content)
+
+
+def _write_in_place(s: Situation, content: Desired) -> Decision:
+    """One write that restarts nothing: labels, annotations, strategy, minReadySeconds."""
+    record = s.written(phase=Phase.IDLE, reason=Reason.IN_SYNC, started=None, bad_before=None)
+    if s.at_last_good:
+        record = good_takes_content(s, record)
+    return Decision(
+        reason=Reason.IN_SYNC,
+        because=f"{content.ref} is at {narrate.short(content.commit)}; nothing restarts.",
+        actions=(apply_content(s, content, record, hold=False),),
+        record=record,
+    )
+
+
+def _start(s: Situation, content: Desired) -> Decision:
+    nodes = narrate.nodes(s.live.desired_scheduled)
+    how = ""
+    phase = Phase.ROLLING
+    bad = None
+    if s.guarded:
+        if s.policy.canary_nodes:
+            phase = Phase.CANARY
+            how = ", canary first"
+    elif not s.by_people:
+        if not s.observed.followed:
+            return look_closer(s, "Looking at the pods before the native rollout.")
+        waiting = native_budget(s)
+        if waiting:
+            return waiting
+        bad = baseline_now(s)
+        how = ", by the DaemonSet controller"
+    record = s.written(
+        phase=phase,
+        reason=Reason.ROLLOUT_STARTED,
+        started=s.now,
+        progressed=None,
+        bad_before=bad,
+        writes=(),
+    )
+    return Decision(
+        reason=Reason.ROLLOUT_STARTED,
+        because=f"Git moved {content.ref} to {narrate.short(content.commit)}: {nodes}{how}.",
+        actions=(apply_content(s, content, record, hold=s.guarded),),
+        record=record,
+        follow=True,
+    )
+
+
+def watch_unrequested(s: Situation) -> Decision | None:
+    """A revision that nobody asked for, or that was never proved, is followed, not fought.
+
+    A control plane upgrade makes such, and an admission policy.
+    """
+    content = s.content
+    if content is None or s.record.phase is not Phase.IDLE or s.target is None:
+        return None
+    if s.at_last_good or s.template_drifted or not eligible_nodes(s.live, s.observed.nodes):
+        return None
+    if difference.template_missing(content, s.live.template):
+        return None
+    record = s.record.next(
+        phase=Phase.ROLLING, reason=Reason.ROLLOUT_PROGRESSING, started=s.now, progressed=None
+    )
+    return Decision(
+        reason=Reason.ROLLOUT_PROGRESSING,
+        because=f"{content.ref} has revision {s.target.name}, which is not proved yet; watching.",
+        actions=(remember(s, record),),
+        record=record,
+        follow=True,
+    )
+
+
+def heal_drift(s: Situation) -> Decision | None:
+    """Someone changed what Git has: put it back, name them, and do not fight for ever."""
+    content = s.content
+    if content is None:
+        return None
+    path = first_difference(s)
+    if not path:
+        return None
+    no = conflict(s, content)
+    if no:
+        return no
+    if not s.foreign and not s.takeover:
+        asked = s.observed.rehearsal
+        if asked is None or asked.digest != content.digest or asked.generation != s.live.generation:
+            return rehearse(s, content, f"Comparing {path} with Git.")
+        if asked.equal:
+            return None
+    no = given_up(s) or refused(s, content)
+    if no:
+        return no
+    if s.template_drifted and not s.at_last_good and s.good_revision is not None:
+        return _heal_by_restore(s)
+    if s.takeover:
+        return take_over(s, f"{path}, changed by {owners(s)}")
+    record = s.written(writes=(*recent(s), s.now), reason=Reason.DRIFT_HEALED)
+    return Decision(
+        reason=Reason.DRIFT_HEALED,
+        because=f"{path} was changed by {owners(s)}; "
+        f"{narrate.short(content.commit)} is written again.",
+        actions=(apply_content(s, content, record, hold=False),),
+        record=record,
+    )
+
+
+def in_sync(s: Situation) -> Decision:
+    """Nothing to do."""
+    commit = narrate.short(s.record.commit)
+    where = narrate.nodes(s.live.desired_scheduled)
+    return Decision(
+        reason=Reason.IN_SYNC,
+        because=f"{s.live.ref} is at {commit}, available on {s.live.available} of {where}.",
+        record=s.record,
+    )
+
+
+def _chosen(s: Situation) -> LastGood | None:
+    """Return the live revision as the last good one, by a person's choice."""
+    revision, good = s.target, s.record.last_good
+    if revision is None:
+        return good
+    copy = s.copy_of_record(revision)
+    return LastGood(
+        digest=copy.digest if copy else None,
+        template=copy.template if copy else None,
+        commit=copy.commit if copy else None,
+        revision=revision.name,
+        hash=revision.hash,
+        strategy=good.strategy if good else bodies.strategy_body(s.live.spec),
+        min_ready_seconds=s.live.min_ready_seconds,
+        at=s.now,
+    )
+
+
+def _quarantine_told(s: Situation, entry: Quarantined) -> Decision:
+    record = s.record
+    failed = record.reason in (Reason.ROLLOUT_FAILED, Reason.ROLLBACK_FAILED)
+    good = record.last_good
+    stays = f"{narrate.short(good.commit)} stays" if good else "it stays where it is"
+    who = f" by {entry.by}" if entry.by else ""
+    return Decision(
+        reason=record.reason if failed else Reason.QUARANTINED,
+        because=f"{narrate.short(entry.commit)} is held ({entry.failure_class}{who}); {stays} "
+        "until Git moves on or the quarantine is released.",
+        record=record,
+        failure_class=entry.failure_class,
+    )
+
+
+def _restarts_nothing(s: Situation, content: Desired) -> bool:
+    """Whether the live template is known to be what Git has."""
+    if s.wants_last_good and s.at_last_good:
+        return True
+    at_rest = s.record.phase is Phase.IDLE and not s.template_drifted
+    return at_rest and content.template == s.record.template
+
+
+def _heal_by_restore(s: Situation) -> Decision:
+    """A drifted template: the exact rollback, so that only pods that took it restart."""
+    no = given_up(s)
+    if no:
+        return no
+    record = s.record.next(writes=(*recent(s), s.now), reason=Reason.DRIFT_HEALED)
+    if s.record.phase is Phase.HELD:
+        record = s.record.next(writes=(*recent(s), s.now))
+    back = narrate.short(s.record.last_good and s.record.last_good.commit)
+    return Decision(
+        reason=Reason.DRIFT_HEALED,
+        because=f"{template_owner(s)} changed the pod template; {back} is put back, and only "
+        "pods that took the change restart.",
+        actions=(restore_good(s, record),),
+        record=record,
+    )

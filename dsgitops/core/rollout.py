@@ -1,0 +1,358 @@
+"""What is under way: supersede it, go on with it, bake it, finish it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dsgitops.core import budget, narrate
+from dsgitops.core.actions import DeletePod
+from dsgitops.core.failing import added, fail, quarantined
+from dsgitops.core.gates import given_up, native_budget, recent, refused
+from dsgitops.core.health import baseline
+from dsgitops.core.model import Decision, Desired, FailureClass, NodeState, Phase, Reason, Verdict
+from dsgitops.core.record import BadBefore
+from dsgitops.core.situation import IN_FLIGHT, Situation
+from dsgitops.core.steps import (
+    apply_content,
+    earliest,
+    first_difference,
+    good_takes_content,
+    look_closer,
+    remember,
+    remembering,
+    restore_good,
+    suspended,
+    take_over,
+    template_owner,
+)
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from dsgitops.core.actions import Action
+
+
+def obey_suspension(s: Situation) -> Decision | None:
+    """A person said stop: nothing is written or deleted, no deadline runs; state is still told."""
+    if s.suspend is None:
+        return None
+    if s.record.phase not in IN_FLIGHT:
+        return suspended(s, first_difference(s))
+    if not s.observed.followed:
+        return look_closer(s, "Looking at the pods of the suspended rollout.")
+    if not s.by_people and s.live.strategy.type == "RollingUpdate":
+        record = s.record.next(reason=Reason.SUSPENDED)
+        paused = suspended(s, "the native rollout is paused by OnDelete")
+        return remembering(paused, record, remember(s, record, pause=True))
+    return suspended(s, narrate.progress(s.judgement) if s.target else "")
+
+
+def give_up(s: Situation) -> Decision | None:
+    """A rollout that failed is rolled back first; newer content waits for that."""
+    if s.record.phase not in IN_FLIGHT or s.template_drifted:
+        return None
+    if not s.observed.followed or s.target is None:
+        return None
+    if s.judgement.verdict is not Verdict.FAILED:
+        return None
+    return fail(s)
+
+
+def complete_undo(s: Situation) -> Decision | None:
+    """Someone put the last good template back in mid-rollout: the rest is a rollback."""
+    if s.record.phase not in IN_FLIGHT or not s.template_drifted or not s.at_last_good:
+        return None
+    if s.good_revision is None:
+        return None
+    who = template_owner(s)
+    entry = quarantined(s, FailureClass.BY_HAND, by=who)
+    record = s.record.next(
+        phase=Phase.ROLLING_BACK,
+        reason=Reason.ROLLING_BACK,
+        started=s.now,
+        quarantine=added(s, entry),
+    )
+    return Decision(
+        reason=Reason.ROLLING_BACK,
+        because=f"{who} put {narrate.short(s.record.last_good and s.record.last_good.commit)} "
+        f"back; {narrate.short(s.record.commit)} is held until Git moves on.",
+        actions=(restore_good(s, record),),
+        record=record,
+        follow=True,
+        failure_class=FailureClass.BY_HAND,
+    )
+
+
+def supersede(s: Situation) -> Decision | None:
+    """Newer content in mid-rollout is written at once under the same hold.
+
+    Last good and baseline stay, the canary starts again, the old content is neither good nor
+    quarantined.
+    """
+    content = s.content
+    if content is None or s.record.phase not in IN_FLIGHT:
+        return None
+    if content.digest == s.record.digest:
+        return None
+    if s.held or s.wants_last_good:
+        return _back_to_good(s, content)
+    no = refused(s, content)
+    if no:
+        return no
+    same = content.template == s.record.template
+    if not (s.guarded or same or s.by_people):
+        waiting = native_budget(s)
+        if waiting:
+            return waiting
+    if s.takeover:
+        return take_over(s, "newer content")
+    first = Phase.CANARY if s.guarded and s.policy.canary_nodes else Phase.ROLLING
+    phase = s.record.phase if same else first
+    record = s.written(
+        phase=phase,
+        reason=Reason.ROLLOUT_SUPERSEDED,
+        started=s.record.started if same else s.now,
+        progressed=None,
+    )
+    hold = s.guarded and phase is not Phase.BAKING
+    return Decision(
+        reason=Reason.ROLLOUT_SUPERSEDED,
+        because=f"Git moved {content.ref} to {narrate.short(content.commit)} while "
+        f"{narrate.short(s.record.commit)} was rolling out; it goes on from there.",
+        actions=(apply_content(s, content, record, hold=hold),),
+        record=record,
+        follow=True,
+    )
+
+
+def _back_to_good(s: Situation, content: Desired) -> Decision | None:
+    """Git went back to last good (or to something held) in mid-rollout: the exact rollback."""
+    if s.good_revision is None or s.record.last_good is None:
+        return None
+    record = s.record.next(
+        phase=Phase.ROLLING_BACK, reason=Reason.ROLLING_BACK, started=s.now, progressed=None
+    )
+    back = narrate.short(s.record.last_good.commit)
+    return Decision(
+        reason=Reason.ROLLING_BACK,
+        because=f"Git moved {content.ref} to {narrate.short(content.commit)}: back to {back}, "
+        f"{narrate.short(s.record.commit)} goes no further.",
+        actions=(restore_good(s, record),),
+        record=record,
+        follow=True,
+    )
+
+
+def keep_the_hold(s: Situation) -> Decision | None:
+    """In mid-rollout someone changed the template or let the native controller loose."""
+    content = s.content
+    if content is None or s.record.phase not in IN_FLIGHT:
+        return None
+    loose = (
+        s.guarded
+        and s.record.phase is not Phase.BAKING
+        and s.record.last_good is not None
+        and s.live.strategy.type != "OnDelete"
+    )
+    if not (s.template_drifted or loose):
+        return None
+    no = given_up(s)
+    if no:
+        return no
+    if s.takeover:
+        return take_over(s, "the rollout in flight")
+    hold = s.guarded and s.record.phase is not Phase.BAKING
+    record = s.written(writes=(*recent(s), s.now), reason=Reason.DRIFT_HEALED)
+    return Decision(
+        reason=Reason.DRIFT_HEALED,
+        because=f"{template_owner(s)} changed {content.ref} in mid-rollout; "
+        f"{narrate.short(content.commit)} is written again.",
+        actions=(apply_content(s, content, record, hold=hold),),
+        record=record,
+        follow=True,
+    )
+
+
+def follow_rollout(s: Situation) -> Decision | None:
+    """Go on with what is rolling out: wait, delete the next pods, bake, finish."""
+    if s.record.phase not in IN_FLIGHT:
+        return None
+    if not s.observed.followed or s.target is None:
+        return look_closer(s, "Looking at the pods of the rollout.")
+    if s.record.phase is Phase.BAKING:
+        return _bake(s)
+    if s.judgement.verdict is Verdict.FINISHED:
+        return _everywhere(s)
+    if s.guarded and s.live.strategy.type == "OnDelete":
+        return _go_on(s)
+    return _progress(s)
+
+
+def _go_on(s: Situation) -> Decision:
+    """Delete the next pods under the hard budget; first the baseline, then the canary."""
+    if s.record.reason is Reason.ROLLOUT_STARTED and not _touched(s):
+        bad = baseline_now(s)
+        if bad != s.record.bad_before:
+            record = s.record.next(bad_before=bad)
+            return remembering(_progress(s), record, remember(s, record))
+    view = s.view
+    in_canary = s.record.phase is Phase.CANARY
+    first = budget.canary(view)
+    if in_canary and first.over:
+        record = s.record.next(
+            phase=Phase.ROLLING, reason=Reason.ROLLOUT_PROGRESSING, progressed=s.now
+        )
+        return remembering(_progress(s), record, remember(s, record))
+    pods = budget.next_deletions(view, canary_only=in_canary)
+    deletions = tuple(
+        DeletePod(
+            ref=s.live.ref,
+            pod=pod.name,
+            uid=pod.uid,
+            resource_version=pod.resource_version,
+            node=pod.node,
+        )
+        for pod in pods
+    )
+    return _progress(s, deletions, look_again=first.look_again if in_canary else None)
+
+
+def _progress(
+    s: Situation, actions: tuple[Action, ...] = (), *, look_again: datetime | None = None
+) -> Decision:
+    """Say where the rollout is, and whether it can move by itself."""
+    judgement = s.judgement
+    stalled = not actions and _stalled(s)
+    commit = narrate.short(s.record.commit)
+    if stalled and s.by_people:
+        because = (
+            f"{commit} is on {narrate.progress(judgement)}; updateStrategy is OnDelete, "
+            "so it moves when people delete pods."
+        )
+    elif stalled:
+        because = (
+            f"{commit} is on {narrate.progress(judgement)}; in the way: "
+            f"{narrate.nodes_in_the_way(judgement) or 'nodes that are not ready'}."
+        )
+    else:
+        because = f"{commit} is on {narrate.progress(judgement)}."
+    return Decision(
+        reason=Reason.ROLLOUT_STALLED if stalled else Reason.ROLLOUT_PROGRESSING,
+        because=because,
+        actions=actions,
+        record=s.record,
+        judgement=judgement,
+        follow=True,
+        look_again=earliest(look_again, judgement.look_again),
+    )
+
+
+def _everywhere(s: Situation) -> Decision:
+    """Every node that counts is available: back to Git's strategy, and the bake begins."""
+    judgement = s.judgement
+    if s.at_last_good and s.content is not None:
+        return _nothing_new(s, s.content)
+    record = s.record.next(
+        phase=Phase.BAKING, reason=Reason.ROLLOUT_BAKING, started=s.now, progressed=s.now
+    )
+    back_to_strategy = s.live.strategy.type == "OnDelete" and not s.by_people
+    if not back_to_strategy:
+        action: Action = remember(s, record)
+    elif s.content is not None and s.content.digest == s.record.digest:
+        action = apply_content(s, s.content, record, hold=False)
+    else:
+        action = remember(s, record, resume=True)
+    return Decision(
+        reason=Reason.ROLLOUT_BAKING,
+        because=f"{narrate.short(s.record.commit)} is on {narrate.progress(judgement)}, "
+        f"watched for another {narrate.span(s.policy.bake_time)}.",
+        actions=(action,),
+        record=record,
+        judgement=judgement,
+        follow=True,
+    )
+
+
+def _nothing_new(s: Situation, content: Desired) -> Decision:
+    """The write left the template as it was (after defaulting): no rollout, no bake."""
+    good = s.record.last_good
+    assert good is not None, "at_last_good says there is one"
+    record = s.written(
+        phase=Phase.IDLE,
+        reason=Reason.IN_SYNC,
+        started=None,
+        progressed=None,
+        bad_before=None,
+    )
+    record = good_takes_content(s, record)
+    return Decision(
+        reason=Reason.IN_SYNC,
+        because=f"{narrate.short(content.commit)} leaves the pods as they are; nothing restarts.",
+        actions=(apply_content(s, content, record, hold=False),),
+        record=record,
+        judgement=s.judgement,
+    )
+
+
+def _bake(s: Situation) -> Decision:
+    """Watch what is everywhere for the bake time; then it is the last good content."""
+    judgement = s.judgement
+    commit = narrate.short(s.record.commit)
+    due = (s.record.started or s.now) + s.policy.bake_time
+    if due > s.now or judgement.verdict is not Verdict.FINISHED:
+        return Decision(
+            reason=Reason.ROLLOUT_BAKING,
+            because=f"{commit} is on {narrate.progress(judgement)}, watched until it has been "
+            f"fine for {narrate.span(s.policy.bake_time)}.",
+            record=s.record,
+            judgement=judgement,
+            follow=True,
+            look_again=earliest(due if due > s.now else None, judgement.look_again),
+        )
+    seen = judgement.count(NodeState.DESIRED) > 0
+    record = s.record.next(
+        phase=Phase.IDLE,
+        reason=Reason.ROLLOUT_FINISHED,
+        started=None,
+        progressed=None,
+        bad_before=None,
+        last_good=s.good_now() if seen else s.record.last_good,
+        writes=(),
+    )
+    warning = "" if seen else " No node matches, so it does not count as proved."
+    return Decision(
+        reason=Reason.ROLLOUT_FINISHED,
+        because=f"{commit} is on {narrate.progress(judgement)} and stayed so for "
+        f"{narrate.span(s.policy.bake_time)}.{warning}",
+        actions=(remember(s, record),),
+        record=record,
+        judgement=judgement,
+    )
+
+
+def baseline_now(s: Situation) -> BadBefore | None:
+    """Return the nodes that are not fine before anything is touched.
+
+    Counted with the minReadySeconds of before: a raised one makes no pod bad.
+    """
+    good = s.record.last_good
+    seconds = good.min_ready_seconds if good else s.live.min_ready_seconds
+    nodes = baseline(
+        s.live, s.observed.pods, s.observed.nodes, min_ready_seconds=seconds, now=s.now
+    )
+    return BadBefore(count=len(nodes), nodes=tuple(sorted(nodes))) if nodes else None
+
+
+def _touched(s: Situation) -> bool:
+    """Whether a node already has the new revision, or is on its way to it."""
+    target = s.target.hash if s.target else ""
+    return any(pod.hash == target or pod.deleting is not None for pod in s.observed.pods)
+
+
+def _stalled(s: Situation) -> bool:
+    """Whether only nodes or people are in the way."""
+    judgement = s.judgement
+    moving = (NodeState.STARTING, NodeState.TERMINATING, NodeState.NO_POD)
+    if s.by_people:
+        return not any(judgement.count(state) for state in moving)
+    return judgement.verdict is Verdict.NODE_PROBLEM and not judgement.count(NodeState.STARTING)

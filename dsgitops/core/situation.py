@@ -1,0 +1,285 @@
+"""Everything that the rules of `decide` look at, computed once and only when asked for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from dsgitops.core import bodies, difference, ownership
+from dsgitops.core import record as records
+from dsgitops.core.budget import View
+from dsgitops.core.health import Question, judge, target_revision
+from dsgitops.core.model import Desired, Phase, Policy, Suspend, strategy_of
+from dsgitops.core.record import LastGood, Record
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from dsgitops.core.model import Judgement, Live, Observed, Revision, Unreadable
+    from dsgitops.core.record import Quarantined
+
+SUSPEND = "dsgitops.io/suspend"
+RETRY_AT = "dsgitops.io/retry-at"
+IN_FLIGHT = frozenset({Phase.CANARY, Phase.ROLLING, Phase.BAKING})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """The arguments of `decide`, and what follows from them."""
+
+    desired: Desired | Unreadable | None
+    observed: Observed
+    given: Record | None
+    """The record as found; rules read `record`."""
+    now: datetime
+
+    @cached_property
+    def live(self) -> Live:
+        """The live object; only asked for by rules that come after `recreate`."""
+        live = self.observed.live
+        assert live is not None, "no rule after `recreate` runs without a live object"
+        return live
+
+    @cached_property
+    def record(self) -> Record:
+        """The record, made to speak of this very object.
+
+        One that came along in a copy (another uid) keeps its quarantine, and its last good if
+        that revision is there; phase and baseline start afresh.
+        """
+        record = self.given
+        assert record is not None, "no rule after `adopt` runs without a record"
+        if record.uid in ("", self.live.uid):
+            return replace(record, uid=self.live.uid)
+        known = {revision.hash for revision in self.observed.revisions}
+        good = record.last_good
+        return replace(
+            record,
+            uid=self.live.uid,
+            phase=Phase.IDLE,
+            bad_before=None,
+            started=None,
+            progressed=None,
+            last_good=good if good and good.hash in known else None,
+        )
+
+    @cached_property
+    def content(self) -> Desired | None:
+        """What Git has, if it has something that can be used."""
+        return self.desired if isinstance(self.desired, Desired) else None
+
+    @cached_property
+    def policy(self) -> Policy:
+        """How this DaemonSet is rolled out."""
+        return self.desired.policy if self.desired is not None else Policy()
+
+    @cached_property
+    def target(self) -> Revision | None:
+        """The revision whose template is the live one; None until the controller made it."""
+        return target_revision(self.live, self.observed.revisions)
+
+    @cached_property
+    def good_revision(self) -> Revision | None:
+        """The ControllerRevision of the last good content; None: there is none any more."""
+        good = self.record.last_good
+        if good is None:
+            return None
+        matching = (each for each in self.observed.revisions if each.hash == good.hash)
+        return next(matching, None)
+
+    @cached_property
+    def at_last_good(self) -> bool:
+        """Whether the live template is the last good one."""
+        good = self.record.last_good
+        return good is not None and self.target is not None and self.target.hash == good.hash
+
+    @cached_property
+    def held(self) -> Quarantined | None:
+        """The quarantine entry that covers what Git has."""
+        if self.content is None:
+            return None
+        return self.record.holds(self.content.template, self.content.digest)
+
+    @cached_property
+    def wants_last_good(self) -> bool:
+        """Whether Git has the template of the last good content."""
+        good = self.record.last_good
+        if good is None or self.content is None:
+            return False
+        if good.template is not None:
+            return good.template == self.content.template
+        return self.at_last_good and not difference.template_missing(
+            self.content, self.live.template
+        )
+
+    @cached_property
+    def leave(self) -> frozenset[ownership.Path]:
+        """Field paths that `dsgitops.io/ignore-diff` leaves to their owners."""
+        if self.content is None:
+            return frozenset()
+        return frozenset(
+            ownership.from_pointer(self.content.manifest, pointer)
+            for pointer in self.content.ignore_diff
+        )
+
+    @cached_property
+    def foreign(self) -> tuple[tuple[str, str, ownership.Fields], ...]:
+        """Who else wrote to the spec since our last forward write."""
+        return ownership.foreign(self.live.managed_fields, leave=self.leave)
+
+    @cached_property
+    def template_drifted(self) -> bool:
+        """Whether someone else wrote to the pod template."""
+        return any(ownership.owns_template(share) for _, _, share in self.foreign)
+
+    @cached_property
+    def takeover(self) -> list[ownership.Entry] | None:
+        """The managedFields in which the spec is ours; None: it is."""
+        return ownership.takeover(self.live.managed_fields, leave=self.leave)
+
+    @cached_property
+    def guarded(self) -> bool:
+        """Whether we delete the pods ourselves (`design.md` 7a)."""
+        if self.content is None:
+            return self.live.strategy.type == "OnDelete" and not self.by_people
+        strategy = strategy_of(self.content.manifest["spec"])
+        return (
+            self.policy.mode == "guarded"
+            and strategy.type == "RollingUpdate"
+            and not strategy.surges
+        )
+
+    @cached_property
+    def by_people(self) -> bool:
+        """Whether Git says OnDelete: people delete the pods, we never do.
+
+        Where Git cannot be read, last good's strategy tells; where there is none, we keep off.
+        """
+        if self.content is not None:
+            return strategy_of(self.content.manifest["spec"]).type == "OnDelete"
+        good = self.record.last_good
+        return good is None or good.strategy.get("type") == "OnDelete"
+
+    @cached_property
+    def bad_before(self) -> frozenset[str]:
+        """Nodes of the baseline."""
+        bad = self.record.bad_before
+        return frozenset(bad.nodes) if bad else frozenset()
+
+    @cached_property
+    def judgement(self) -> Judgement:
+        """What pods and nodes say of the live revision."""
+        record = self.record
+        good = self.good_revision
+        baking = record.phase is Phase.BAKING
+        return judge(
+            Question(
+                live=self.live,
+                target=self.target,
+                pods=self.observed.pods,
+                nodes=self.observed.nodes,
+                events=self.observed.events,
+                chronicle=self.observed.chronicle,
+                live_since=self.observed.live_since,
+                policy=self.policy,
+                started=record.started,
+                bad_before=self.bad_before,
+                baking_since=record.started if baking else None,
+                canary=record.phase is Phase.CANARY,
+                first=record.last_good is None and len(self.observed.revisions) <= 1,
+                previous_template=good.template if good else None,
+                now=self.now,
+            )
+        )
+
+    @cached_property
+    def view(self) -> View:
+        """What the budget is computed from."""
+        return View(
+            uid=self.live.uid,
+            judgement=self.judgement,
+            pods=self.observed.pods,
+            nodes=self.observed.nodes,
+            target=self.target.hash if self.target else "",
+            max_unavailable=self.live.strategy.max_unavailable,
+            min_ready_seconds=self.live.min_ready_seconds,
+            policy=self.policy,
+            now=self.now,
+        )
+
+    @cached_property
+    def suspend(self) -> Suspend | None:
+        """A person's word that nothing may be done, on the object or in Git; None: none, over."""
+        given = self.live.annotations.get(SUSPEND)
+        if given is None and self.content is not None:
+            metadata = self.content.manifest["metadata"]
+            given = (metadata.get("annotations") or {}).get(SUSPEND)
+        suspend = read_suspend(given) if given is not None else None
+        if suspend is None or (suspend.until is not None and suspend.until <= self.now):
+            return None
+        return suspend
+
+    @cached_property
+    def retry(self) -> str:
+        """The token of a release that is not acted on yet; "" where there is none."""
+        token = self.live.annotations.get(RETRY_AT, "")
+        return "" if token == self.record.retried else token
+
+    def good_now(self) -> LastGood | None:
+        """Return the live content as last good; None while its revision is not known."""
+        if self.target is None:
+            return None
+        spec = self.content.manifest["spec"] if self.content else self.live.spec
+        return LastGood(
+            digest=self.record.digest or None,
+            template=self.record.template or None,
+            commit=self.record.commit or None,
+            revision=self.target.name,
+            hash=self.target.hash,
+            strategy=bodies.strategy_body(spec),
+            min_ready_seconds=self.live.min_ready_seconds,
+            at=self.now,
+        )
+
+    def written(self, **changes: Any) -> Record:  # noqa: ANN401 - dataclasses.replace
+        """Return the record of a write of Git's content."""
+        content = self.content
+        assert content is not None, "a forward write needs content"
+        return self.record.next(
+            source=content.source,
+            path=content.path,
+            commit=content.commit,
+            digest=content.digest,
+            template=content.template,
+            waiting_for=None,
+            **changes,
+        )
+
+    def copy_of_record(self, revision: Revision) -> Record | None:
+        """Return the record as it was when the controller made this revision."""
+        return records.load(revision.annotations.get(records.ANNOTATION, ""))
+
+    def was_good(self, revision: Revision) -> bool:
+        """Whether a later revision's copy of the record names it as last good."""
+        copies = (self.copy_of_record(each) for each in self.observed.revisions)
+        return any(
+            copy.last_good is not None and copy.last_good.hash == revision.hash
+            for copy in copies
+            if copy is not None
+        )
+
+
+def read_suspend(text: str) -> Suspend:
+    """Read `dsgitops.io/suspend`; what cannot be read suspends all the same, without an end."""
+    try:
+        given = json.loads(text)
+        until = given.get("until")
+        return Suspend(
+            reason=str(given.get("reason", "")),
+            by=str(given.get("by", "")),
+            until=records.instant(until) if until else None,
+        )
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return Suspend(reason=text[:256])
