@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from dsgitops.core.model import EMPTY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
     from dsgitops.core.actions import Action
     from dsgitops.core.model import Decision, Observed, Ref
+    from dsgitops.errors import DsgitopsError
 
 
 NONE: Mapping[str, str] = EMPTY
@@ -219,9 +220,64 @@ class Cluster(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """How one DaemonSet's actions went."""
+
+    ref: Ref
+    error: Exception | None = None
+    """The first that was raised; the actions after it were not tried."""
+
+
+class Hands(Protocol):
+    """Carries out actions, several DaemonSets at a time; inline in the simulation."""
+
+    def submit(self, ref: Ref, work: Callable[[], None]) -> None:
+        """Run `work` soon; its end is told by `finished`."""
+        ...
+
+    def finished(self) -> list[Done]:
+        """Return what ended since the last call; never blocks."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Polled:
+    """One attempt to read a source."""
+
+    name: str
+    at: datetime
+    tree: Tree | None = None
+    error: DsgitopsError | None = None
+
+
+class Polls(Protocol):
+    """When sources are read, and what came of it."""
+
+    def results(self, now: datetime) -> list[Polled]:
+        """Return the attempts that ended since the last call; never waits for Git."""
+        ...
+
+    def next_due(self) -> datetime | None:
+        """Return when `results` wants to be called although nobody wakes us (simulation)."""
+        ...
+
+
 class Voice(Protocol):
     """Where decisions are told: log, Events, metrics, alerts."""
 
     def tell(self, ref: Ref, decision: Decision, now: datetime, *, news: bool) -> None:
         """Tell one decision; `news` when it differs from the last one told of this DaemonSet."""
+        ...
+
+    def problem(self, source: str, what: str, *, remedy: str = "") -> None:
+        """Tell what belongs to no DaemonSet: an unreadable source, an unreadable file."""
+        ...
+
+    def fault(self, ref: Ref, error: Exception) -> None:
+        """Tell what went wrong with one DaemonSet; the others go on."""
+        ...
+
+    def read(self, source: str, commit: str, now: datetime, *, partial: bool) -> None:
+        """Tell that decisions for this commit were made (the Lease's annotation, `wait`)."""
         ...

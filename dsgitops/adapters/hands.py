@@ -1,0 +1,73 @@
+"""Actions carried out by a few threads: one slow request holds up one DaemonSet, not the turn."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
+
+from dsgitops.ports import Done
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dsgitops.core.model import Ref
+    from dsgitops.ports import Wake
+
+WORKERS = 4
+"""Requests at a time.  Four keep two API server cores busy (measured: `bench/`); more only queue
+there."""
+
+
+class Inline:
+    """Carries out at once, in the caller's thread: for the simulation and `--once`."""
+
+    def __init__(self) -> None:
+        self._done: list[Done] = []
+
+    def submit(self, ref: Ref, work: Callable[[], None]) -> None:
+        """See `ports.Hands`."""
+        self._done.append(_run(ref, work))
+
+    def finished(self) -> list[Done]:
+        """See `ports.Hands`."""
+        done, self._done = self._done, []
+        return done
+
+
+class Pool:
+    """Carries out in a small pool; `wake` is called when something ended."""
+
+    def __init__(self, wake: Wake, *, workers: int = WORKERS) -> None:
+        self._wake = wake
+        self._done: SimpleQueue[Done] = SimpleQueue()
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="hands")
+
+    def submit(self, ref: Ref, work: Callable[[], None]) -> None:
+        """See `ports.Hands`."""
+        self._pool.submit(self._carry_out, ref, work)
+
+    def finished(self) -> list[Done]:
+        """See `ports.Hands`."""
+        done: list[Done] = []
+        while True:
+            try:
+                done.append(self._done.get_nowait())
+            except Empty:
+                return done
+
+    def close(self) -> None:
+        """Let the writes in flight end (each has a deadline of its own); start no others."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _carry_out(self, ref: Ref, work: Callable[[], None]) -> None:
+        self._done.put(_run(ref, work))
+        self._wake()
+
+
+def _run(ref: Ref, work: Callable[[], None]) -> Done:
+    try:
+        work()
+    except Exception as error:  # noqa: BLE001 - handed to the agent, which tells the kinds apart
+        return Done(ref=ref, error=error)
+    return Done(ref=ref)

@@ -1,0 +1,196 @@
+"""Look, decide, act: one turn after another, with no opinion of its own.
+
+Single-threaded by design: watches and polls are taken in, each DaemonSet that changed (or whose
+`look_again` came) gets one `decide`, and its actions go to the hands.  A fault of one DaemonSet
+never stops another; nothing here waits for the network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+from dsgitops.core import record as records
+from dsgitops.core.actions import Recall
+from dsgitops.core.decide import decide
+from dsgitops.core.model import Phase
+from dsgitops.core.news import is_news
+from dsgitops.errors import ActionRefused, ClusterUnreachable, Stale
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from dsgitops.core.actions import Action
+    from dsgitops.core.model import Decision, Observed, Ref
+    from dsgitops.core.record import Record
+    from dsgitops.intake import Intake
+    from dsgitops.ports import Cluster, Clock, Done, Hands, Polls, Voice
+
+ROUNDS_MAX = 20
+"""Rounds in one turn: a step on the way (a takeover) is followed by the next at once."""
+_RETRY_FIRST = timedelta(seconds=1)
+_RETRY_MOST = timedelta(minutes=5)
+_LOOK_AT_LEAST = timedelta(minutes=10)
+"""A DaemonSet of which nothing is heard is looked at once in a while: no request is made."""
+
+
+@dataclass(slots=True)
+class Agent:
+    """One agent over its ports."""
+
+    intake: Intake
+    polls: Polls
+    cluster: Cluster
+    hands: Hands
+    voice: Voice
+    clock: Clock
+    decisions: dict[Ref, Decision] = field(default_factory=dict)
+    """The last decision of each DaemonSet."""
+    remembered: dict[Ref, Record] = field(default_factory=dict)
+    """Records as last seen: of objects that were deleted, or whose annotation was."""
+    due: dict[Ref, datetime] = field(default_factory=dict)
+    busy: set[Ref] = field(default_factory=set)
+    """DaemonSets whose actions are being carried out."""
+    again: set[Ref] = field(default_factory=set)
+    faults: dict[Ref, int] = field(default_factory=dict)
+    """Faults in a row."""
+    told: dict[Ref, Decision] = field(default_factory=dict)
+
+    def turn(self) -> datetime | None:
+        """Take in what is new, tend what it matters to; return when to look again at the latest.
+
+        None: only when woken.
+        """
+        now = self.clock.now()
+        self._read_git(now)
+        self.again |= self.cluster.pump(now)
+        self.again |= {ref for ref, at in self.due.items() if at <= now}
+        for _ in range(ROUNDS_MAX):
+            self._collect(now)
+            todo = sorted(self.again - self.busy)
+            if not todo:
+                break
+            self.again -= set(todo)
+            for ref in todo:
+                self._tend_safely(ref, now)
+            self.cluster.follow(self._followed())
+            self.again |= self.cluster.pump(now)
+        self.intake.tell_read(self.voice, now, settled=not (self.again or self.busy))
+        return self._next(now)
+
+    def _read_git(self, now: datetime) -> None:
+        for polled in self.polls.results(now):
+            self.again |= self.intake.take(polled, self.voice)
+
+    def _followed(self) -> frozenset[Ref]:
+        return frozenset(ref for ref, decision in self.decisions.items() if decision.follow)
+
+    def _tend_safely(self, ref: Ref, now: datetime) -> None:
+        try:
+            self._tend(ref, now)
+        except Exception as error:  # noqa: BLE001 - the one place: others must go on
+            self._failed(ref, error, now)
+
+    def _tend(self, ref: Ref, now: datetime) -> None:
+        self.due.pop(ref, None)
+        observed = self.cluster.observe(ref, now)
+        record = self._recall(ref, observed)
+        desired = self.intake.of(ref)
+        if desired is None and record is None:
+            self._forget(ref)
+            return
+        decision = decide(
+            desired,
+            replace(
+                observed,
+                rolling_elsewhere=self._rolling(ref),
+                recalled=self.intake.recalled.get(ref),
+            ),
+            record,
+            now,
+        )
+        self._note(ref, decision, now)
+        if decision.actions:
+            self.busy.add(ref)
+            self.hands.submit(ref, partial(self._perform, decision.actions, now))
+
+    def _recall(self, ref: Ref, observed: Observed) -> Record | None:
+        """Return the record of the live object, or what it was when we last saw one."""
+        live = observed.live
+        text = live.annotations.get(records.ANNOTATION) if live else None
+        found = records.load(text) if text else None
+        if found is not None:
+            self.remembered[ref] = found
+        return self.remembered.get(ref)
+
+    def _forget(self, ref: Ref) -> None:
+        self.decisions.pop(ref, None)
+        self.remembered.pop(ref, None)
+        self.told.pop(ref, None)
+
+    def _note(self, ref: Ref, decision: Decision, now: datetime) -> None:
+        before = self.decisions.get(ref)
+        self.decisions[ref] = decision
+        self.due[ref] = min(decision.look_again or now + _LOOK_AT_LEAST, now + _LOOK_AT_LEAST)
+        if not decision.aside:
+            news = is_news(self.told.get(ref), decision)
+            self.told[ref] = decision
+            self.voice.tell(ref, decision, now, news=news)
+        if before is not None and _rolls(before) and not _rolls(decision):
+            self.again |= {other for other, each in self.decisions.items() if each.waiting_for}
+
+    def _rolling(self, ref: Ref) -> int:
+        """Return how many other DaemonSets are in phase Canary or Rolling."""
+        return sum(1 for other, each in self.decisions.items() if other != ref and _rolls(each))
+
+    def _perform(self, actions: Iterable[Action], now: datetime) -> None:
+        for action in actions:
+            if isinstance(action, Recall):
+                self.intake.recall(action)
+            else:
+                self.cluster.perform(action, now)
+
+    def _collect(self, now: datetime) -> None:
+        """Take in how actions went: each is followed by another look."""
+        for done in self.hands.finished():
+            self.busy.discard(done.ref)
+            if done.error is None:
+                self.faults.pop(done.ref, None)
+                self.again.add(done.ref)
+            else:
+                self._went_wrong(done, now)
+
+    def _went_wrong(self, done: Done, now: datetime) -> None:
+        error = done.error
+        if isinstance(error, ActionRefused):
+            self.again.add(done.ref)  # the refusal is in the next `observe`: decide says so
+            return
+        assert error is not None, "only asked where there is one"
+        self._failed(done.ref, error, now)
+
+    def _failed(self, ref: Ref, error: Exception, now: datetime) -> None:
+        """Look again later, ever later; what the server asked for is kept to."""
+        count = self.faults.get(ref, 0)
+        self.faults[ref] = count + 1
+        delay = min(_RETRY_FIRST * 2 ** min(count, 16), _RETRY_MOST)
+        if isinstance(error, Stale) and count == 0:
+            delay = timedelta(milliseconds=50)
+        if isinstance(error, ClusterUnreachable):
+            delay = max(delay, timedelta(seconds=error.retry_after))
+        self.due[ref] = now + delay
+        if not isinstance(error, Stale):
+            self.voice.fault(ref, error)
+
+    def _next(self, now: datetime) -> datetime | None:
+        if self.again - self.busy:
+            return now
+        instants = [*self.due.values(), self.cluster.next_timer(), self.polls.next_due()]
+        return min((at for at in instants if at is not None), default=None)
+
+
+def _rolls(decision: Decision) -> bool:
+    """Whether it counts for `maxConcurrentRollouts`."""
+    return decision.record is not None and decision.record.phase in (Phase.CANARY, Phase.ROLLING)

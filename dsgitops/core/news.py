@@ -1,0 +1,46 @@
+"""Which decisions are worth a line: changes of decision, not of numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dsgitops.core.model import Reason
+
+if TYPE_CHECKING:
+    from dsgitops.core.model import Decision
+
+_QUIETLY_AFTER = {
+    Reason.IN_SYNC: frozenset({Reason.ROLLOUT_FINISHED, Reason.DRIFT_HEALED, Reason.IN_SYNC}),
+    Reason.QUARANTINED: frozenset(
+        {Reason.ROLLED_BACK, Reason.ROLLBACK_FAILED, Reason.ROLLOUT_FAILED, Reason.QUARANTINED}
+    ),
+    Reason.ROLLOUT_PROGRESSING: frozenset(
+        {Reason.ROLLOUT_STARTED, Reason.ROLLOUT_SUPERSEDED, Reason.ROLLOUT_PROGRESSING}
+    ),
+}
+"""What follows by itself from what was said before."""
+
+
+def is_news(before: Decision | None, after: Decision) -> bool:
+    """Whether `after` says something that `before` did not.
+
+    Numbers that move (nodes done, pods starting) are progress, not news; another commit, reason,
+    class or thing to wait for is.
+    """
+    if after.aside:
+        return False
+    if before is None:
+        return True
+    if _content(before) != _content(after) and after.reason is not Reason.IN_SYNC:
+        return True
+    if before.reason in _QUIETLY_AFTER.get(after.reason, frozenset()):
+        return False
+    return (before.reason, before.waiting_for, before.failure_class) != (
+        after.reason,
+        after.waiting_for,
+        after.failure_class,
+    )
+
+
+def _content(decision: Decision) -> str:
+    return decision.record.digest if decision.record else ""
