@@ -1,0 +1,237 @@
+"""What is watched only while a rollout is followed: pods, Events, and what was seen to happen.
+
+Pods are selected by the DaemonSet's own selector, one watch a DaemonSet: exact, and small.  From
+the fifth DaemonSet of a namespace on, they share one watch of all pods that DaemonSets made there
+(label `pod-template-generation`, which only those wear).  Events cannot be selected by owner: one
+watch a namespace, shared, and read for those that regard a followed DaemonSet or its pods.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+from dsgitops.adapters.kubernetes import kinds
+from dsgitops.adapters.kubernetes.lists import Collection
+from dsgitops.adapters.kubernetes.reflector import Reflector
+from dsgitops.adapters.kubernetes.shelf import Shelf
+from dsgitops.core.chronicle import Chronicle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from datetime import datetime
+
+    from dsgitops.adapters.kubernetes.reflector import Surroundings
+    from dsgitops.adapters.kubernetes.shelf import Item
+    from dsgitops.core.model import Event, Live, Node, Pod, Ref
+
+OWN_WATCHES_MAX = 4
+"""DaemonSets of one namespace that get a watch of their own."""
+MADE_BY_DAEMONSETS = "pod-template-generation"
+EVENTS_MAX = 1000
+"""Events that are kept of one DaemonSet; beyond it the oldest go (the chronicle read them)."""
+SUFFIX = 5
+"""Characters that the DaemonSet controller adds to a pod's name."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """A reflector and its copy, used by one DaemonSet or shared by several."""
+
+    reflector: Reflector
+    shelf: Shelf
+    users: set[Ref] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Followed:
+    """One DaemonSet whose rollout is followed."""
+
+    ref: Ref
+    uid: str
+    selector: str
+    pods: Watch
+    events: Watch
+    chronicle: Chronicle = field(default_factory=Chronicle)
+    heard: dict[tuple[str, str], Event] = field(default_factory=dict)
+    """Events about it and its pods, by their own names, in the order in which they came."""
+    told: tuple[bool, bool] = (False, False)
+    """Whether it was live, and synced, when that last changed."""
+
+    def about(self, event: Event) -> bool:
+        """Whether an Event regards this DaemonSet or a pod of its."""
+        if event.kind == "DaemonSet":
+            return event.uid == self.uid
+        stem, _, suffix = event.name.rpartition("-")
+        return event.kind == "Pod" and stem == self.ref.name and len(suffix) == SUFFIX
+
+    def synced(self) -> bool:
+        """Whether the pods, and the Events if we may see them, were listed."""
+        events = self.events.reflector
+        return self.pods.reflector.synced and (events.synced or events.forbidden)
+
+    def reflectors(self) -> Iterator[Reflector]:
+        """Yield those that must be live for a judgement; Events we may not see are done without."""
+        yield self.pods.reflector
+        if not self.events.reflector.forbidden:
+            yield self.events.reflector
+
+    def own_pods(self) -> tuple[Pod, ...]:
+        """Return the pods whose controller it is."""
+        pods = (cast("Pod", item.value) for item in self.pods.shelf.items.values())
+        return tuple(pod for pod in pods if pod.owner == self.uid)
+
+
+class Following:
+    """The followed DaemonSets and their watches.
+
+    Args:
+        around: For the reflectors.
+        touched: Told which DaemonSet something was heard of.
+    """
+
+    def __init__(self, around: Surroundings, touched: Callable[[Ref], None]) -> None:
+        self.followed: dict[Ref, Followed] = {}
+        self._around = around
+        self._touched = touched
+        self._owners: dict[str, Followed] = {}
+        self._watches: dict[tuple[str, str, str], Watch] = {}
+        """By resource, namespace, selector."""
+        self._now: datetime | None = None
+
+    def begin(self, live: Live, nodes: Iterable[Node], now: datetime) -> None:
+        """Follow a DaemonSet from now on; afresh where it was made anew."""
+        before = self.followed.get(live.ref)
+        if before is not None and before.uid == live.uid:
+            return
+        if before is not None:
+            self.end(live.ref)
+        selector = label_selector(live.spec.get("selector") or {})
+        entry = Followed(
+            ref=live.ref,
+            uid=live.uid,
+            selector=selector,
+            pods=self._pod_watch(live.ref, selector),
+            events=self._event_watch(live.ref),
+        )
+        self.followed[live.ref] = self._owners[live.uid] = entry
+        for node in nodes:
+            entry.chronicle.node(node, now)
+        for pod in entry.own_pods():  # a shared watch may know them already
+            entry.chronicle.pod(pod, now)
+        for key, item in entry.events.shelf.items.items():
+            self._keep_event(entry, key, cast("Event", item.value), now)
+
+    def end(self, ref: Ref) -> None:
+        """Follow a DaemonSet no longer; watches that nobody else needs are closed."""
+        entry = self.followed.pop(ref)
+        self._owners.pop(entry.uid, None)
+        for key, watch in list(self._watches.items()):
+            watch.users.discard(ref)
+            if not watch.users:
+                watch.reflector.close()
+                del self._watches[key]
+
+    def pump(self, now: datetime) -> None:
+        """Take in what the watches brought."""
+        self._now = now
+        for watch in tuple(self._watches.values()):
+            watch.reflector.pump(now)
+
+    def hear_node(self, node: Node, now: datetime) -> None:
+        """Tell every chronicle about a node."""
+        for entry in self.followed.values():
+            entry.chronicle.node(node, now)
+
+    def note_pod(self, ref: Ref, item: Item, now: datetime) -> None:
+        """Take in what a write of ours answered about a pod."""
+        entry = self.followed.get(ref)
+        if entry is not None and item.key in entry.pods.shelf.items:
+            self._now = now
+            entry.pods.shelf.put(item)
+
+    def reflectors(self) -> Iterator[Reflector]:
+        """Yield all that are open."""
+        return (watch.reflector for watch in self._watches.values())
+
+    # -- watches
+
+    def _pod_watch(self, ref: Ref, selector: str) -> Watch:
+        own = [key for key in self._watches if key[:2] == ("pods", ref.namespace)]
+        crowded = len(own) >= OWN_WATCHES_MAX
+        wanted = MADE_BY_DAEMONSETS if crowded else selector
+        return self._watch(ref, "pods", wanted, self._hear_pod)
+
+    def _event_watch(self, ref: Ref) -> Watch:
+        return self._watch(ref, "events", "", self._hear_event)
+
+    def _watch(self, ref: Ref, resource: str, selector: str, heard: Any) -> Watch:  # noqa: ANN401
+        key = (resource, ref.namespace, selector)
+        watch = self._watches.get(key)
+        if watch is None:
+            shelf = Shelf(heard)
+            query = {"labelSelector": selector} if selector else {}
+            what = Collection(
+                kinds.path_of(kinds.CORE, resource, ref.namespace), query, ref.namespace
+            )
+            decode = kinds.pod if resource == "pods" else kinds.event
+            watch = Watch(Reflector(what, shelf, decode, self._around), shelf)
+            self._watches[key] = watch
+        watch.users.add(ref)
+        return watch
+
+    # -- what is heard
+
+    def _hear_pod(self, before: Item | None, after: Item | None, last: Item | None) -> None:
+        item = after or last or before
+        assert item is not None, "a change is of something"
+        assert self._now is not None, "nothing is heard before the first pump"
+        pod = cast("Pod", item.value)
+        entry = self._owners.get(pod.owner)
+        if entry is None:
+            return
+        if after is None:
+            entry.chronicle.pod_gone(pod, self._now)
+        else:
+            entry.chronicle.pod(pod, self._now)
+        self._touched(entry.ref)
+
+    def _hear_event(self, _before: Item | None, after: Item | None, last: Item | None) -> None:
+        assert self._now is not None, "nothing is heard before the first pump"
+        if after is None:  # an Event's life is an hour; what it said stays said
+            for entry in self.followed.values():
+                entry.heard.pop(last.key if last else ("", ""), None)
+            return
+        event = cast("Event", after.value)
+        for entry in self.followed.values():
+            if entry.ref.namespace == after.namespace:
+                self._keep_event(entry, after.key, event, self._now)
+
+    def _keep_event(
+        self, entry: Followed, key: tuple[str, str], event: Event, now: datetime
+    ) -> None:
+        if not entry.about(event):
+            return
+        entry.heard.pop(key, None)
+        entry.heard[key] = event
+        if len(entry.heard) > EVENTS_MAX:
+            del entry.heard[next(iter(entry.heard))]
+        entry.chronicle.event(event, now)
+        self._touched(entry.ref)
+
+
+def label_selector(selector: Mapping[str, Any]) -> str:
+    """Return a DaemonSet's selector as a list's `labelSelector`: `app=a,tier in (x,y)`.
+
+    Args:
+        selector: `spec.selector` with matchLabels and matchExpressions.
+    """
+    parts = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
+    for each in selector.get("matchExpressions") or ():
+        key, operator = each.get("key"), each.get("operator")
+        values = ",".join(each.get("values") or ())
+        if operator in ("In", "NotIn"):
+            parts.append(f"{key} {'in' if operator == 'In' else 'notin'} ({values})")
+        elif operator in ("Exists", "DoesNotExist"):
+            parts.append(key if operator == "Exists" else f"!{key}")
+    return ",".join(parts)
