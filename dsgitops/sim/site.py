@@ -1,0 +1,37 @@
+"""What all parts of a simulated cluster share: store, time, chance, and a backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+    from dsgitops.sim.clock import VirtualClock
+    from dsgitops.sim.store import Store
+
+
+@dataclass(slots=True)
+class Site:
+    """The ground that controllers and kubelets stand on."""
+
+    store: Store
+    clock: VirtualClock
+    random: Random
+    """The one source of chance: a world is repeated by its seed."""
+    backend_up: bool = True
+    """Whether the backend answers that probes of port 5990 ask."""
+    backend_watchers: list[Callable[[], None]] = field(default_factory=list["Callable[[], None]"])
+
+    def between(self, shortest: float, longest: float) -> float:
+        """Return a number of seconds by chance."""
+        return shortest + (longest - shortest) * self.random.random()
+
+    def turn_backend(self, *, up: bool) -> None:
+        """Take the shared backend away or bring it back."""
+        self.backend_up = up
+        watchers, self.backend_watchers = self.backend_watchers, []
+        for wake in watchers:
+            wake()
