@@ -65,7 +65,7 @@ class Agent:
         None: only when woken.
         """
         now = self.clock.now()
-        self._read_git(now)
+        self._read_git()
         self.again |= self.cluster.pump(now)
         self.again |= {ref for ref, at in self.due.items() if at <= now}
         for _ in range(ROUNDS_MAX):
@@ -81,8 +81,8 @@ class Agent:
         self.intake.tell_read(self.voice, now, settled=not (self.again or self.busy))
         return self._next(now)
 
-    def _read_git(self, now: datetime) -> None:
-        for polled in self.polls.results(now):
+    def _read_git(self) -> None:
+        for polled in self.polls.take():
             self.again |= self.intake.take(polled, self.voice)
 
     def _followed(self) -> frozenset[Ref]:
@@ -187,7 +187,7 @@ class Agent:
     def _next(self, now: datetime) -> datetime | None:
         if self.again - self.busy:
             return now
-        instants = [*self.due.values(), self.cluster.next_timer(), self.polls.next_due()]
+        instants = [*self.due.values(), self.cluster.next_timer()]
         return min((at for at in instants if at is not None), default=None)
 
 

@@ -243,23 +243,23 @@ class Hands(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Polled:
-    """One attempt to read a source."""
+    """What one poll of a source brought."""
 
-    name: str
-    at: datetime
+    source: str
     tree: Tree | None = None
     error: DsgitopsError | None = None
+    """Exactly one of `tree` and `error` is there."""
+    at: datetime
+    """When it ended."""
+    seconds: float = 0.0
+    """How long it took."""
 
 
 class Polls(Protocol):
     """When sources are read, and what came of it."""
 
-    def results(self, now: datetime) -> list[Polled]:
-        """Return the attempts that ended since the last call; never waits for Git."""
-        ...
-
-    def next_due(self) -> datetime | None:
-        """Return when `results` wants to be called although nobody wakes us (simulation)."""
+    def take(self) -> tuple[Polled, ...]:
+        """Return the polls that ended since the last call."""
         ...
 
 

@@ -19,22 +19,6 @@ WORKERS = 4
 there."""
 
 
-class Inline:
-    """Carries out at once, in the caller's thread: for the simulation and `--once`."""
-
-    def __init__(self) -> None:
-        self._done: list[Done] = []
-
-    def submit(self, ref: Ref, work: Callable[[], None]) -> None:
-        """See `ports.Hands`."""
-        self._done.append(_run(ref, work))
-
-    def finished(self) -> list[Done]:
-        """See `ports.Hands`."""
-        done, self._done = self._done, []
-        return done
-
-
 class Pool:
     """Carries out in a small pool; `wake` is called when something ended."""
 
