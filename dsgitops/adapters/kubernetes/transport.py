@@ -105,8 +105,8 @@ def _of_files(files: str, context: str | None, *, inside: bool) -> Access:
     from kubernetes.client import Configuration  # noqa: PLC0415 - see the module's docstring
 
     configuration = Configuration()
-    loader, user = _loaded(files, context)
-    if inside and "exec" in user:
+    loader, runs_program = _loaded(files, context)
+    if inside and runs_program:
         raise UsageError(
             "the kubeconfig starts a program (exec), which is not allowed inside a cluster",
             remedy="use the pod's service account: leave out --kubeconfig and KUBECONFIG",
@@ -114,7 +114,7 @@ def _of_files(files: str, context: str | None, *, inside: bool) -> Access:
     with _reading():
         loader.load_and_set(configuration)
         namespace = loader.current_context["context"].get("namespace")
-    if "exec" in user and not (configuration.api_key or configuration.cert_file):
+    if runs_program and not (configuration.api_key or configuration.cert_file):
         raise UsageError(
             "the program that the kubeconfig names (exec) gave no credentials",
             remedy="run it by hand to see why",
@@ -122,8 +122,8 @@ def _of_files(files: str, context: str | None, *, inside: bool) -> Access:
     return Access(configuration, str(namespace or "default"))
 
 
-def _loaded(files: str, context: str | None) -> tuple[Any, dict[str, Any]]:
-    """Return the package's loader, set to the context, and the kubeconfig's user entry."""
+def _loaded(files: str, context: str | None) -> tuple[Any, bool]:
+    """Return the package's loader, set to the context, and whether the user has a program run."""
     from kubernetes.config import kube_config  # noqa: PLC0415 - see the module's docstring
 
     package: Any = kube_config  # it has no types
@@ -135,7 +135,10 @@ def _loaded(files: str, context: str | None) -> tuple[Any, dict[str, Any]]:
         loader = package.KubeConfigLoader(
             config_dict=merged, active_context=context, config_base_path=None
         )
-        return loader, _user_of(merged.value, loader.current_context["context"].get("user"))
+        name = loader.current_context["context"].get("user")
+        listed = name and merged.safe_get("users")
+        entry = merged["users"].get_with_name(name, safe=True) if listed else None
+        return loader, entry is not None and "exec" in (entry.safe_get("user") or ())
 
 
 @contextmanager
@@ -150,13 +153,6 @@ def _reading() -> Generator[None]:
     except Exception as error:
         name = type(error).__name__
         raise UsageError(f"cannot read the kubeconfig ({name})", remedy="correct it") from error
-
-
-def _user_of(kubeconfig: dict[str, Any], name: str | None) -> dict[str, Any]:
-    for each in kubeconfig.get("users") or ():
-        if each.get("name") == name:
-            return each.get("user") or {}
-    return {}
 
 
 def _of_service_account() -> Access:
