@@ -72,14 +72,20 @@ def parse(text: str) -> Address | Fault:
         text: `https://…`, `ssh://…`, `user@host:path`, `file:///…`, `/…`; `http://` and `git://`
             to loopback only.
     """
-    fault = _text_fault(text)
-    if fault is not None:
-        return fault
+    wrong = _text_fault(text)
+    if wrong is not None:
+        return wrong
     if text.startswith("/"):
         return _on_disk(text)
     if "://" not in text and "::" not in text:
         return _scp_like(text)
     return _url(text)
+
+
+def fault(text: str) -> Fault | None:
+    """Say what is wrong with the `url` of a source; None: nothing."""
+    parsed = parse(text)
+    return parsed if isinstance(parsed, Fault) else None
 
 
 def _text_fault(text: str) -> Fault | None:

@@ -27,6 +27,8 @@ TEXT_MAX = 256
 """Characters of git's words in a message: enough for a sentence, too few for a page of HTML."""
 STDERR_MAX = 64 * 1024
 """Bytes kept of what git says; a server can make it talk for ever."""
+NOT_FOUND = 127
+"""What `env` answers where there is no git."""
 TICK = 0.25
 """Seconds between two looks at the guard while git is silent."""
 
@@ -103,26 +105,34 @@ def run(  # noqa: PLR0913 - each is a limit of its own
             raise
         finally:
             _close(process)
+    if code == NOT_FOUND:
+        raise _missing()
     return Answer(code, out, sanitise(err))
 
 
 def _start(arguments: Sequence[str], environment: Mapping[str, str], stdin: IO[bytes]) -> Any:  # noqa: ANN401 - GitPython's handle; letting go of it kills the process
     try:
         from git.cmd import Git  # noqa: PLC0415 - runs `git version` when imported
-
-        # GitPython adds to the process's environment and cannot take away: `env -u` does.
-        inherited = [name for name in os.environ if name not in environment and "=" not in name]
-        return Git().execute(
+        from git.exc import GitError  # noqa: PLC0415
+    except ImportError as error:
+        raise _missing() from error
+    # GitPython adds to the process's environment and cannot take away: `env -u` does.
+    inherited = [name for name in os.environ if name not in environment and "=" not in name]
+    try:
+        # In the empty HOME: git must not find a repository, and its configuration, around it.
+        return Git(environment.get("HOME")).execute(
             ["env", *(f"--unset={name}" for name in inherited), "git", *arguments],
             istream=cast("BinaryIO", stdin),
             as_process=True,
             env=environment,
             start_new_session=True,
         )
-    except (ImportError, OSError) as error:
-        raise SourceUnreachable(
-            "git cannot be started", remedy="install git 2.39 or newer"
-        ) from error
+    except (GitError, OSError):
+        raise _missing() from None
+
+
+def _missing() -> SourceUnreachable:
+    return SourceUnreachable("git cannot be started", remedy="install git 2.39 or newer")
 
 
 def _drain(
@@ -181,7 +191,7 @@ def sanitise(err: bytes) -> str:
     fatal = [line for line in lines if line.startswith("fatal: ")] or lines
     if not fatal:
         return ""
-    said = fatal[-1]
+    said = next((line for line in fatal if "fsck error" in line), fatal[-1])
     said = said.removeprefix("fatal: ").removeprefix("error: ")
     if said.startswith("remote error:"):
         said = "the server refused"

@@ -166,6 +166,7 @@ def _assemble(
     environment |= {
         "HOME": str(home),
         "XDG_CONFIG_HOME": str(home),
+        "GIT_CEILING_DIRECTORIES": str(home.parent),  # looks for no repository above HOME
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": "/dev/null",
         "GIT_ATTR_NOSYSTEM": "1",

@@ -50,9 +50,14 @@ def parse(kind: Kind, value: str) -> Revision | Fault:
             return Revision(kind, value)
         return Fault("a commit is its full hash of 40 (or 64) lower-case hex digits")
     if kind == "semver":
-        fault = range_fault(value)
-        return fault or Revision(kind, value)
+        return range_fault(value) or Revision(kind, value)
     return name_fault(kind, value) or Revision(kind, value)
+
+
+def fault(kind: Kind, value: str) -> Fault | None:
+    """Say what is wrong with the `ref` of a source; None: nothing."""
+    parsed = parse(kind, value)
+    return parsed if isinstance(parsed, Fault) else None
 
 
 def name_fault(kind: str, name: str) -> Fault | None:

@@ -197,6 +197,8 @@ class GitSource:
         with self._swap:
             self._mirror.replace_with(other)
             self._damaged = False
+            if self._tree is not None and self._mirror.kind(self._tree.commit) == "commit":
+                self._mirror.accept(self._tree.commit)
         return commit
 
     def _fetch(self, mirror: Mirror, wanted: str, deadline: float) -> Answer:
@@ -243,12 +245,16 @@ class GitSource:
         if isinstance(refs, Answer):
             raise self._unreachable(refs if refs.said else answer)
         if not refs and not tags:
-            raise SourceRefused(f"{self._where} is empty: it has no branch", remedy="push a commit")
+            # A web page with status 200 looks just so: git takes it for a "dumb" server's list.
+            raise SourceRefused(
+                f"{self._where} is empty: it has no branch",
+                remedy="push a commit; over https, check that a Git server answers there",
+            )
         if wanted.startswith("refs/") and wanted not in refs:
             raise self._no_such_ref(wanted, refs)
         tip = refs.get(wanted, wanted)
-        if self._unusable[0] == tip:
-            raise SourceRefused(self._unusable[1])
+        if self._unusable[0] == tip and self._unusable[1]:
+            raise SourceRefused(self._unusable[1], remedy="run git fsck in the repository")
         sample = next(iter(refs.values()), wanted)
         if self.tracked.revision.kind == "commit" and len(sample) == len(wanted):
             raise SourceRefused(
@@ -420,7 +426,7 @@ class GitSource:
 
 def _remedy(said: str) -> str:
     """Return what helps against the commonest of git's complaints; empty: nothing known."""
-    if "Host key verification failed" in said:
+    if said.startswith("Host key"):
         return "the host key is not in auth.ssh.knownHostsFile, or it changed"
     if "Authentication failed" in said or "Permission denied" in said or "could not read" in said:
         return "check the source's auth files"
