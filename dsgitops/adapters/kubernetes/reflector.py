@@ -187,7 +187,9 @@ class Reflector:
         if self._is_behind(listing):
             self._failed(ClusterUnreachable("the API server answers from the past"), now)
             return
-        self._shelf.replace(listing.items, listing.version, self.what.namespace)
+        behind = newer(self._newest, listing.version)  # believed now: etcd was restored
+        reach = self._newest if behind and self._newest else listing.version
+        self._shelf.replace(listing.items, reach, self.what.namespace)
         self._version = self._newest = listing.version
         self._older = 0
         self.synced, self.fault = True, None

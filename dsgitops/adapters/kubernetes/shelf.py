@@ -94,7 +94,7 @@ class Shelf:
 
         Args:
             items: The whole list.
-            version: The list's: what was written after it (by us, while it was read) stays.
+            version: What is newer stays: written (by us) after all that was listed or watched.
             scope: Namespace that the list is of; empty: all.
         """
         listed = {item.key: item for item in items}
