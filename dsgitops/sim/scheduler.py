@@ -9,10 +9,12 @@ from dsgitops.sim.objects import (
     each,
     is_finished,
     is_terminating,
+    labels_of,
     name_of,
     namespace_of,
     node_of,
     uid_of,
+    with_metadata,
 )
 from dsgitops.sim.placement import Load, lacks, load_of, matches_node, room_of, tolerates
 from dsgitops.sim.recorder import event_metadata
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from dsgitops.sim.site import Site
 
 _PORTS = "node(s) didn't have free ports for the requested pod ports"
+_TOPOLOGY = ("topology.kubernetes.io/zone", "topology.kubernetes.io/region")
 _COMPONENT = "default-scheduler"
 
 
@@ -125,10 +128,16 @@ class Scheduler:
         scheduled = self._condition(pod, "True")
         status = {**(pod.get("status") or {}), "conditions": [scheduled]}
         bound = {**pod, "spec": {**pod["spec"], "nodeName": node}, "status": status}
+        bound = with_metadata(bound, labels={**labels_of(pod), **self._topology(node)})
         bound = self._site.store.update("pods", bound)
         where = f"{namespace_of(pod)}/{name_of(pod)}"
         message = f"Successfully assigned {where} to {node}"
         self._tell(bound, "Normal", "Scheduled", "Binding", message)
+
+    def _topology(self, node: str) -> dict[str, str]:
+        """Return the labels that binding copies from the node (since 1.36)."""
+        labels = labels_of(self._site.store.get("nodes", "", node) or {})
+        return {key: labels[key] for key in _TOPOLOGY if key in labels}
 
     def _refuse(self, pod: Object, problem: str) -> None:
         message = self._unavailable(problem)

@@ -1,0 +1,669 @@
+"""The DaemonSet controller: kubernetes/pkg/controller/daemon, as read and as observed.
+
+One sync is: history, expectations, manage, rolling update, cleanup, status.  Its view comes with a
+little delay, as an informer's does, and is never newer than what it was told.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from dsgitops.sim.admission import refusal
+from dsgitops.sim.collector import delete_pod
+from dsgitops.sim.fleet import Fleet, Tally, Terms, is_available
+from dsgitops.sim.objects import (
+    Object,
+    controller_of,
+    dig,
+    each,
+    is_ready,
+    is_terminating,
+    labels_of,
+    name_of,
+    namespace_of,
+    node_of,
+    owned_by,
+    selects,
+    uid_of,
+    with_metadata,
+)
+from dsgitops.sim.placement import pinned, tolerations_of
+from dsgitops.sim.recorder import Recorder
+from dsgitops.sim.revisions import HASH_LABEL, Collision, Constructed, History
+
+if TYPE_CHECKING:
+    from dsgitops.sim.site import Site
+
+BURST = 250
+"""Creations, and deletions, of one sync."""
+LAG = (0.002, 0.008)
+"""Seconds until the controller knows of a change."""
+RETRY_FIRST = 0.005
+RETRY_MAX = 1000.0
+"""Seconds between two tries of a sync that failed: doubling."""
+FAILED_PODS_FIRST = 1.0
+FAILED_PODS_MAX = 900.0
+"""Seconds before a failed pod of the same node is deleted again: doubling."""
+EXPECTATIONS_EXPIRE = 300.0
+GENERATION = "deprecated.daemonset.template.generation"
+
+Key = tuple[str, str]
+"""Namespace and name."""
+
+
+@dataclass(slots=True)
+class _Expected:
+    """Creations and deletions that the controller has not seen come true yet."""
+
+    creations: int = 0
+    deletions: set[str] = field(default_factory=set[str])
+    since: float = 0.0
+
+    def met(self, now: float) -> bool:
+        return (self.creations <= 0 and not self.deletions) or (
+            now - self.since > EXPECTATIONS_EXPIRE
+        )
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What the controller keeps of one DaemonSet."""
+
+    object: Object
+    fleet: Fleet = field(default_factory=Fleet)
+    expected: _Expected = field(default_factory=_Expected)
+    failures: int = 0
+    due: float | None = None
+    """When it is looked at again although nothing happens."""
+    strays: dict[str, Object] = field(default_factory=dict[str, Object])
+    """Pods of ours, by uid, whose labels no longer match."""
+    mould: tuple[Object, str, Object] | None = None
+    """Template, hash and the pod made of them, but for the node."""
+
+
+class DaemonSetController:
+    """Keeps the pods of all DaemonSets.
+
+    Args:
+        site: Store, time and chance.
+        counts_replaced: False counts as before kubernetes PR 123233: old pods that are not
+            available are deleted without taking budget.
+    """
+
+    def __init__(self, site: Site, *, counts_replaced: bool = True) -> None:
+        self._site = site
+        self._counts_replaced = counts_replaced
+        self._recorder = Recorder(site.store, site.clock, "daemonset-controller")
+        self.history = History(site)
+        self._kept: dict[Key, _Kept] = {}
+        self._by_uid: dict[str, Key] = {}
+        self._nodes: dict[str, Object] = {}
+        self._orphans: dict[str, dict[str, Object]] = {}
+        """Pods without a controller, by namespace and uid."""
+        self._inbox: list[tuple[str, str, Object]] = []
+        self._queue: dict[Key, None] = {}
+        self._failed_pods: dict[tuple[str, int, str], tuple[float, float]] = {}
+        """By uid, generation and node: (when last deleted, back-off)."""
+
+    # ------------------------------------------------------------------ notices
+
+    def changed(self, kind: str, resource: str, item: Object) -> None:
+        """Take note of a change; it is known a few milliseconds later."""
+        if not self._inbox:
+            self._site.clock.after(self._site.between(*LAG), self._drain)
+        self._inbox.append((kind, resource, item))
+
+    def resync(self) -> None:
+        """Look at every DaemonSet anew, as after a restart of the controller."""
+        self._queue |= dict.fromkeys(self._kept)
+        self._run()
+
+    def _drain(self) -> None:
+        inbox, self._inbox = self._inbox, []
+        for kind, resource, item in inbox:
+            if resource == "pods":
+                self._take_pod(kind, item)
+            elif resource == "nodes":
+                self._take_node(kind, item)
+            else:
+                self._take_daemonset(kind, item)
+        self._run()
+
+    def _take_daemonset(self, kind: str, daemonset: Object) -> None:
+        key = (namespace_of(daemonset), name_of(daemonset))
+        kept = self._kept.get(key)
+        if kind == "DELETED" or (kept and uid_of(kept.object) != uid_of(daemonset)):
+            self._forget(key)
+            kept = None
+        if kind == "DELETED":
+            return
+        if kept is None:
+            self._kept[key] = _Kept(daemonset)
+            self._by_uid[uid_of(daemonset)] = key
+        else:
+            kept.object = daemonset
+        self._queue[key] = None
+
+    def _forget(self, key: Key) -> None:
+        kept = self._kept.pop(key, None)
+        if kept is None:
+            return
+        uid = uid_of(kept.object)
+        self._by_uid.pop(uid, None)
+        self.history.forget(uid)
+        self._recorder.forget(uid)
+
+    def _take_pod(self, kind: str, pod: Object) -> None:
+        uid = uid_of(pod)
+        orphans = self._orphans.setdefault(namespace_of(pod), {})
+        orphans.pop(uid, None)
+        owner = controller_of(pod)
+        key = self._by_uid.get(owner["uid"]) if owner else None
+        if owner is None:
+            self._let_go(pod)
+            if kind != "DELETED" and not is_terminating(pod):
+                orphans[uid] = pod
+                self._queue |= dict.fromkeys(it for it in self._kept if it[0] == namespace_of(pod))
+        elif key is not None:
+            self._take_own_pod(kind, pod, key)
+
+    def _let_go(self, pod: Object) -> None:
+        """Take a pod out of the books of whoever had it."""
+        for key, kept in self._kept.items():
+            if key[0] == namespace_of(pod):
+                kept.fleet.pod_gone(pod)
+
+    def _take_own_pod(self, kind: str, pod: Object, key: Key) -> None:
+        kept = self._kept[key]
+        uid = uid_of(pod)
+        if kind == "ADDED":
+            kept.expected.creations -= 1
+        if kind == "DELETED" or is_terminating(pod):
+            kept.expected.deletions.discard(uid)
+        if kind == "DELETED":
+            kept.fleet.pod_gone(pod)
+            kept.strays.pop(uid, None)
+        else:
+            self._watch_readiness(kept, key, pod)
+            kept.fleet.pod_changed(pod, node_of(pod))
+            if not selects(kept.object["spec"].get("selector") or {}, labels_of(pod)):
+                kept.strays[uid] = pod
+        self._queue[key] = None
+
+    def _watch_readiness(self, kept: _Kept, key: Key, pod: Object) -> None:
+        seconds = int(kept.object["spec"].get("minReadySeconds") or 0)
+        if not seconds or not is_ready(pod):
+            return
+        before = [it for it in kept.fleet.pods_on(node_of(pod)) if uid_of(it) == uid_of(pod)]
+        if before and not is_ready(before[0]):
+            self._again_after(key, seconds + 1)
+
+    def _take_node(self, kind: str, node: Object) -> None:
+        name = name_of(node)
+        before = self._nodes.get(name)
+        if kind == "DELETED":
+            self._nodes.pop(name, None)
+            for kept in self._kept.values():
+                kept.fleet.node_changed(name)
+            return
+        self._nodes[name] = node
+        if before is not None and _sort_of(before) == _sort_of(node):
+            return
+        for key, kept in self._kept.items():
+            kept.fleet.node_changed(name)
+            # Only a pod to make or to take away is a reason to sync; a count that changed is not.
+            place = kept.fleet.placement(node)
+            pods = kept.fleet.pods_on(name)
+            if (place.runs and not pods) or (pods and not place.keeps):
+                self._queue[key] = None
+
+    # ------------------------------------------------------------------ the queue
+
+    def _run(self) -> None:
+        queue, self._queue = self._queue, {}
+        for key in queue:
+            if key in self._kept:
+                self._sync(key, self._kept[key])
+
+    def _again_after(self, key: Key, delay: float) -> None:
+        """Look again later; of two such wishes the earlier one stays (a delaying work queue)."""
+        kept = self._kept[key]
+        at = self._site.clock.seconds + delay
+        if kept.due is not None and kept.due <= at:
+            return
+        kept.due = at
+        self._site.clock.after(delay, lambda: self._is_due(key, kept, at))
+
+    def _is_due(self, key: Key, kept: _Kept, at: float) -> None:
+        if kept.due == at and self._kept.get(key) is kept:
+            kept.due = None
+            self._queue[key] = None
+            self._run()
+
+    def _sync(self, key: Key, kept: _Kept) -> None:
+        daemonset = kept.object
+        if is_terminating(daemonset):
+            return
+        try:
+            history = self.history.construct(daemonset)
+        except Collision:
+            self._count_collision(key, kept)
+            return
+        kept.fleet.use_template(daemonset["spec"]["template"])
+        self._claim(kept)
+        terms = _terms(daemonset, history.hash)
+        if not kept.expected.met(self._site.clock.seconds):
+            self._write_status(key, kept, terms, observed=False)
+            return
+        done = self._update(key, kept, history, terms)
+        self._write_status(key, kept, terms, observed=True)
+        if done:
+            kept.failures = 0
+        else:
+            kept.failures += 1
+            delay = min(RETRY_FIRST * 2 ** (kept.failures - 1), RETRY_MAX)
+            self._again_after(key, delay)
+
+    def _update(self, key: Key, kept: _Kept, history: Constructed, terms: Terms) -> bool:
+        """Manage, roll and clean up; return whether everything asked for was done."""
+        now = self._site.clock.now()
+        kept.fleet.count(self._nodes, terms, now)
+        if not self._manage(key, kept, history, terms):
+            return False
+        done = True
+        if _rolls(kept.object) and kept.expected.met(self._site.clock.seconds):
+            done = self._roll(kept, history, terms)
+        self.history.clean(kept.object, history.old, _Worn(kept.fleet))
+        return done
+
+    def _count_collision(self, key: Key, kept: _Kept) -> None:
+        found = self._site.store.get("daemonsets", *key)
+        if found is not None:
+            status = dict(found.get("status") or {})
+            status["collisionCount"] = int(status.get("collisionCount", 0)) + 1
+            self._site.store.update("daemonsets", {**found, "status": status})
+        kept.failures += 1
+        self._again_after(key, RETRY_FIRST * 2**kept.failures)
+
+    # ------------------------------------------------------------------ claiming
+
+    def _claim(self, kept: _Kept) -> None:
+        daemonset = kept.object
+        for uid, pod in list(self._orphans.get(namespace_of(daemonset), {}).items()):
+            if selects(daemonset["spec"].get("selector") or {}, labels_of(pod)):
+                self._orphans[namespace_of(daemonset)].pop(uid)
+                reference = owned_by(daemonset, "DaemonSet", "apps/v1")
+                kept.fleet.pod_changed(self._own(pod, [reference]), node_of(pod))
+        for pod in list(kept.strays.values()):
+            kept.fleet.pod_gone(pod)
+            self._own(pod, [])
+        kept.strays.clear()
+
+    def _own(self, pod: Object, owners: list[Object]) -> Object:
+        found = self._site.store.get("pods", namespace_of(pod), name_of(pod))
+        if found is None or uid_of(found) != uid_of(pod):
+            return pod
+        others = [it for it in each(found, "metadata", "ownerReferences") if not it["controller"]]
+        owned = with_metadata(found, ownerReferences=[*others, *owners] or None)
+        return self._site.store.update("pods", owned)
+
+    # ------------------------------------------------------------------ manage
+
+    def _manage(self, key: Key, kept: _Kept, history: Constructed, terms: Terms) -> bool:
+        missing: list[str] = []
+        surplus: list[Object] = []
+        for name in list(kept.fleet.attention):
+            node, pods = self._nodes.get(name), kept.fleet.pods_on(name)
+            if node is None:
+                surplus += [it for it in pods if not it["spec"].get("nodeName")]
+                continue
+            place = kept.fleet.placement(node)
+            if place.runs and not pods:
+                missing.append(name)
+            elif place.keeps:
+                self._tend(key, kept, terms, name, (missing, surplus))
+            else:
+                surplus += [it for it in pods if not is_terminating(it)]
+        return self._carry_out(kept, history, missing, surplus)
+
+    def _tend(
+        self,
+        key: Key,
+        kept: _Kept,
+        terms: Terms,
+        name: str,
+        plan: tuple[list[str], list[Object]],
+    ) -> None:
+        """Decide about the pods of one node that may stay."""
+        missing, surplus = plan
+        running: list[Object] = []
+        for pod in kept.fleet.pods_on(name):
+            if is_terminating(pod):
+                continue
+            phase = dig(pod, "status", "phase")
+            if phase == "Failed":
+                if self._may_kill(key, kept, name, pod):
+                    surplus.append(pod)
+            elif phase == "Succeeded":
+                self._tell_ended(kept, "SucceededDaemonPod", "succeeded", pod, "delete")
+                surplus.append(pod)
+            else:
+                running.append(pod)
+        if not terms.surges:
+            surplus += running[1:]
+        elif running:
+            surplus += self._doubles(running, terms)
+        elif kept.fleet.placement(self._nodes[name]).runs:
+            missing.append(name)
+
+    def _doubles(self, running: list[Object], terms: Terms) -> list[Object]:
+        """Return what must go of the pods of a node under surge: at most one old and one new."""
+        if len(running) <= 1:
+            return []
+        new = [it for it in running if labels_of(it).get(HASH_LABEL) == terms.hash]
+        old = [it for it in running if labels_of(it).get(HASH_LABEL) != terms.hash]
+        surplus = new[1:] + old[1:]
+        if new and old:
+            served = is_available(new[0], terms.min_ready_seconds, self._site.clock.now())
+            if not is_ready(old[0]) or served:
+                surplus.append(old[0])
+        return surplus
+
+    def _may_kill(self, key: Key, kept: _Kept, node: str, pod: Object) -> bool:
+        """Whether the back-off lets a failed pod be deleted now; else look again when it does."""
+        now = self._site.clock.seconds
+        generation = int(dig(kept.object, "status", "observedGeneration", default=0))
+        backoff_key = (uid_of(kept.object), generation, node)
+        last, backoff = self._failed_pods.get(backoff_key, (float("-inf"), 0.0))
+        if now - last > 2 * FAILED_PODS_MAX:
+            backoff = 0.0
+        if backoff and now - last < backoff:
+            self._again_after(key, backoff)
+            return False
+        longer = min(backoff * 2, FAILED_PODS_MAX) if backoff else FAILED_PODS_FIRST
+        self._failed_pods[backoff_key] = (now, longer)
+        self._tell_ended(kept, "FailedDaemonPod", "failed", pod, "kill")
+        return True
+
+    def _tell_ended(self, kept: _Kept, reason: str, how: str, pod: Object, verb: str) -> None:
+        where = f"{namespace_of(pod)}/{name_of(pod)} on node {node_of(pod)}"
+        message = f"Found {how} daemon pod {where}, will try to {verb} it"
+        kind = "Warning" if how == "failed" else "Normal"
+        self._recorder.say(kept.object, kind, reason, message)
+
+    # ------------------------------------------------------------------ rolling update
+
+    def _roll(self, kept: _Kept, history: Constructed, terms: Terms) -> bool:
+        desired = kept.fleet.count(self._nodes, terms, self._site.clock.now()).desired
+        unavailable, surge = _budget(kept.object, desired)
+        if terms.surges:
+            return self._surge(kept, history, surge)
+        parts = kept.fleet.parts
+        replaced = list(parts["replace"])
+        counted = len(parts["blocked"]) + (len(replaced) if self._counts_replaced else 0)
+        chosen = self._choose(parts["candidate"], unavailable - counted)
+        going = [self._old_pod(kept, node, terms) for node in (*replaced, *chosen)]
+        return self._carry_out(kept, history, [], [it for it in going if it is not None])
+
+    def _surge(self, kept: _Kept, history: Constructed, surge: int) -> bool:
+        parts = kept.fleet.parts
+        chosen = self._choose(parts["candidate"], surge - len(parts["blocked"]))
+        terms = _terms(kept.object, history.hash)
+        served = [self._old_pod(kept, node, terms) for node in parts["drop"]]
+        going = [it for it in served if it is not None]
+        missing = [it for it in (*parts["replace"], *chosen) if self._may_run(kept, it)]
+        return self._carry_out(kept, history, missing, going)
+
+    def _may_run(self, kept: _Kept, name: str) -> bool:
+        node = self._nodes.get(name)
+        return node is not None and kept.fleet.placement(node).runs
+
+    def _choose(self, candidates: dict[str, None], room: int) -> list[str]:
+        """Pick nodes at random: Go's maps have no order."""
+        if room <= 0 or not candidates:
+            return []
+        names = list(candidates)
+        return self._site.random.sample(names, min(room, len(names)))
+
+    def _old_pod(self, kept: _Kept, node: str, terms: Terms) -> Object | None:
+        for pod in kept.fleet.pods_on(node):
+            if not is_terminating(pod) and labels_of(pod).get(HASH_LABEL) != terms.hash:
+                return pod
+        return None
+
+    # ------------------------------------------------------------------ pods
+
+    def _carry_out(
+        self, kept: _Kept, history: Constructed, missing: list[str], surplus: list[Object]
+    ) -> bool:
+        """Create and delete pods, at most a burst of each; return whether no creation failed."""
+        missing, surplus = missing[:BURST], surplus[:BURST]
+        if not missing and not surplus:
+            return True
+        kept.expected = _Expected(
+            creations=len(missing),
+            deletions={uid_of(it) for it in surplus},
+            since=self._site.clock.seconds,
+        )
+        for pod in surplus:
+            delete_pod(self._site, pod)
+            message = f"Deleted pod: {name_of(pod)}"
+            self._recorder.say(kept.object, "Normal", "SuccessfulDelete", message)
+        return self._create(kept, history, missing)
+
+    def _create(self, kept: _Kept, history: Constructed, missing: list[str]) -> bool:
+        """Create in batches of 1, 2, 4, …; the first batch with a failure is the last."""
+        size, done = 1, 0
+        while done < len(missing):
+            batch = missing[done : done + size]
+            failed = sum(not self._create_pod(kept, history, node) for node in batch)
+            done += len(batch)
+            if failed:
+                kept.expected.creations -= failed + len(missing) - done
+                return False
+            size *= 2
+        return True
+
+    def _create_pod(self, kept: _Kept, history: Constructed, node: str) -> bool:
+        mould = self._mould(kept, history)
+        spec = {**mould["spec"], "affinity": pinned(mould["spec"], node)}
+        pod = {**mould, "spec": spec}
+        named = with_metadata(pod, name=self._name(kept, namespace_of(pod)))
+        why = refusal(self._site.store, named)
+        if why is not None:
+            self._recorder.say(kept.object, "Warning", "FailedCreate", f"Error creating: {why}")
+            return False
+        made = self._site.store.create("pods", named)
+        message = f"Created pod: {name_of(made)}"
+        self._recorder.say(kept.object, "Normal", "SuccessfulCreate", message)
+        return True
+
+    def _name(self, kept: _Kept, namespace: str) -> str:
+        base = name_of(kept.object)[:57] + "-"
+        while True:
+            name = base + "".join(self._site.random.choices("bcdfghjklmnpqrstvwxz2456789", k=5))
+            if self._site.store.get("pods", namespace, name) is None:
+                return name
+
+    def _mould(self, kept: _Kept, history: Constructed) -> Object:
+        """Return a pod of the live template, all but name and node."""
+        template: Object = kept.object["spec"]["template"]
+        if kept.mould is not None and kept.mould[0] is template and kept.mould[1] == history.hash:
+            return kept.mould[2]
+        token = "".join(self._site.random.choices("bcdfghjklmnpqrstvwxz2456789", k=5))
+        pod = pod_of(kept.object, history.hash, f"kube-api-access-{token}")
+        kept.mould = (template, history.hash, pod)
+        return pod
+
+    # ------------------------------------------------------------------ status
+
+    def _write_status(self, key: Key, kept: _Kept, terms: Terms, *, observed: bool) -> None:
+        tally = kept.fleet.count(self._nodes, terms, self._site.clock.now())
+        found = self._site.store.get("daemonsets", *key)
+        if found is None or uid_of(found) != uid_of(kept.object):
+            return
+        before: Object = found.get("status") or {}
+        generation = int(before.get("observedGeneration", 0))
+        if observed:
+            generation = int(kept.object["metadata"].get("generation", 1))
+        status = _status(tally, generation, before)
+        if status != before:
+            self._site.store.update("daemonsets", {**found, "status": status})
+        if terms.min_ready_seconds and tally.ready != tally.available:
+            self._again_after(key, terms.min_ready_seconds)
+
+
+class _Worn:
+    """The hashes that pods wear, looked up only if a revision is about to go."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._found: set[str] | None = None
+
+    def __contains__(self, digest: object) -> bool:
+        if self._found is None:
+            self._found = self._fleet.worn()
+        return digest in self._found
+
+
+def _sort_of(node: Object) -> tuple[Any, Any]:
+    return labels_of(node), each(node, "spec", "taints")
+
+
+def _terms(daemonset: Object, digest: str) -> Terms:
+    spec = daemonset["spec"]
+    surge = dig(spec, "updateStrategy", "rollingUpdate", "maxSurge", default=0)
+    return Terms(
+        hash=digest,
+        min_ready_seconds=int(spec.get("minReadySeconds") or 0),
+        surges=_rolls(daemonset) and surge not in (0, "0", "0%"),
+    )
+
+
+def _rolls(daemonset: Object) -> bool:
+    kind = dig(daemonset, "spec", "updateStrategy", "type", default="RollingUpdate")
+    return bool(kind == "RollingUpdate")
+
+
+def _budget(daemonset: Object, desired: int) -> tuple[int, int]:
+    """Return (maxUnavailable, maxSurge) in nodes; percentages round up."""
+    rolling: Object = dig(daemonset, "spec", "updateStrategy", "rollingUpdate", default={})
+    unavailable = scaled(rolling.get("maxUnavailable", 1), desired)
+    surge = scaled(rolling.get("maxSurge", 0), desired)
+    if desired > 0 and unavailable == 0 and surge == 0:
+        return 1, 0
+    return unavailable, surge
+
+
+def scaled(value: int | str, total: int) -> int:
+    """Return a count, or a percentage of `total` rounded up."""
+    if isinstance(value, int):
+        return value
+    return ceil(int(value.rstrip("%")) * total / 100)
+
+
+def _status(tally: Tally, generation: int, before: Object) -> Object:
+    status: Object = {
+        "currentNumberScheduled": tally.current,
+        "numberMisscheduled": tally.misscheduled,
+        "desiredNumberScheduled": tally.desired,
+        "numberReady": tally.ready,
+    }
+    optional = {
+        "observedGeneration": generation,
+        "updatedNumberScheduled": tally.updated,
+        "numberAvailable": tally.available,
+        "numberUnavailable": tally.desired - tally.available,
+        "collisionCount": before.get("collisionCount", 0),
+    }
+    return status | {name: value for name, value in optional.items() if value}
+
+
+def pod_of(daemonset: Object, digest: str, token_volume: str) -> Object:
+    """Return a pod as the controller makes it and the API server completes it, but for its node.
+
+    Args:
+        daemonset: With the live template.
+        digest: Of its revision.
+        token_volume: Name of the volume with the ServiceAccount's token.
+    """
+    template: Object = daemonset["spec"]["template"]
+    given: Object = template.get("metadata") or {}
+    metadata: Object = {
+        "generateName": f"{name_of(daemonset)}-",
+        "namespace": namespace_of(daemonset),
+        "generation": 1,
+        "labels": {
+            **(given.get("labels") or {}),
+            HASH_LABEL: digest,
+            "pod-template-generation": dig(
+                daemonset, "metadata", "annotations", GENERATION, default="1"
+            ),
+        },
+        "ownerReferences": [owned_by(daemonset, "DaemonSet", "apps/v1")],
+    }
+    if given.get("annotations"):
+        metadata["annotations"] = given["annotations"]
+    spec = _pod_spec(template, token_volume)
+    status = {"phase": "Pending", "qosClass": _quality(spec)}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status}
+
+
+def _pod_spec(template: Object, token_volume: str) -> Object:
+    spec: Object = template.get("spec") or {}
+    account = spec.get("serviceAccountName") or "default"
+    made: Object = {
+        **spec,
+        "serviceAccountName": account,
+        "serviceAccount": account,
+        "tolerations": tolerations_of(template),
+        "priority": 0,
+        "enableServiceLinks": spec.get("enableServiceLinks", True),
+        "preemptionPolicy": "PreemptLowerPriority",
+    }
+    if spec.get("automountServiceAccountToken") is not False:
+        made["volumes"] = [*(spec.get("volumes") or ()), _token(token_volume)]
+        for kind in ("initContainers", "containers"):
+            if spec.get(kind):
+                made[kind] = [_with_token(it, token_volume) for it in spec[kind]]
+    return made
+
+
+def _token(volume: str) -> Object:
+    namespace = {"path": "namespace", "fieldRef": _field("metadata.namespace")}
+    certificate = {"key": "ca.crt", "path": "ca.crt"}
+    sources: list[Object] = [
+        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [certificate]}},
+        {"downwardAPI": {"items": [namespace]}},
+    ]
+    return {"name": volume, "projected": {"sources": sources, "defaultMode": 420}}
+
+
+def _field(path: str) -> Object:
+    return {"apiVersion": "v1", "fieldPath": path}
+
+
+def _with_token(container: Object, volume: str) -> Object:
+    mount = {
+        "name": volume,
+        "readOnly": True,
+        "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount",
+    }
+    return {**container, "volumeMounts": [*(container.get("volumeMounts") or ()), mount]}
+
+
+def _quality(spec: Object) -> str:
+    resources = [dig(it, "resources", default={}) for it in each(spec, "containers")]
+    if not any(it.get("requests") or it.get("limits") for it in resources):
+        return "BestEffort"
+    both = ("cpu", "memory")
+    limits = [it.get("limits") or {} for it in resources]
+    requests = [it.get("requests") or it.get("limits") or {} for it in resources]
+    pairs = zip(limits, requests, strict=True)
+    exact = all(
+        limit.get(it) and limit[it] == asked.get(it) for limit, asked in pairs for it in both
+    )
+    return "Guaranteed" if exact else "Burstable"
