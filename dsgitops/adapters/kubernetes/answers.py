@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -60,6 +60,7 @@ class Status(msgspec.Struct):
 
 
 _STATUS = msgspec.json.Decoder(Status)
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
 
 
 def read_status(body: bytes) -> Status:
@@ -103,6 +104,21 @@ def fault(response: Response, *, doing: str, now: datetime) -> DsgitopsError | N
             retry_after=retry_after(response, now),
         )
     return ActionRefused(f"cannot {doing}: the API server answered {status}", code=status)
+
+
+def read_object(response: Response) -> dict[str, Any]:
+    """Return the object of an answer.
+
+    Raises:
+        ClusterUnreachable: It is none: something stands between us and the API server.
+    """
+    try:
+        content = _OBJECT.decode(response.body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        content = {}
+    if not isinstance(content.get("metadata"), dict):
+        raise ClusterUnreachable("the API server answered with something that is no object")
+    return content
 
 
 def retry_after(response: Response, now: datetime) -> float:

@@ -11,10 +11,8 @@ import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-import msgspec
-
 from dsgitops.adapters.kubernetes import kinds, writes
-from dsgitops.adapters.kubernetes.answers import fault
+from dsgitops.adapters.kubernetes.answers import fault, read_object
 from dsgitops.adapters.kubernetes.following import Following
 from dsgitops.adapters.kubernetes.lists import Collection, Inline
 from dsgitops.adapters.kubernetes.reflector import Reflector, Surroundings
@@ -22,7 +20,7 @@ from dsgitops.adapters.kubernetes.shelf import Shelf
 from dsgitops.adapters.kubernetes.spread import Spread
 from dsgitops.core.actions import Apply, DeletePod, Prune, Recall, Rehearse, Remember, Restore
 from dsgitops.core.model import Node, Observed, Phase, Ref, Refusal
-from dsgitops.errors import ActionRefused, ClusterUnreachable, Stale
+from dsgitops.errors import ActionRefused, Stale
 from dsgitops.ports import Request
 
 if TYPE_CHECKING:
@@ -449,7 +447,7 @@ class KubernetesCluster:
                 continue
             if not dry_run:
                 self._note(action.ref, answer.body)
-            return _object(answer)
+            return read_object(answer)
         raise AssertionError("the last try raises")
 
     def _newer_version(
@@ -471,7 +469,7 @@ class KubernetesCluster:
         request = Request(method="GET", path=kinds.path_of_daemonset(ref))
         response = self._send(request, f"read DaemonSet {ref}", now)
         self._note(ref, response.body)
-        return _object(response)
+        return read_object(response)
 
     def _send(self, request: Request, doing: str, now: datetime) -> Response:
         response = self._transport.send(request)
@@ -516,21 +514,6 @@ class KubernetesCluster:
 
 def _packed(item: Item) -> PackedDaemonSet:
     return cast("PackedDaemonSet", item.value)
-
-
-def _object(response: Response) -> dict[str, Any]:
-    """Return an object's JSON.
-
-    Raises:
-        ClusterUnreachable: It is none: something stands between us and the API server.
-    """
-    try:
-        content: dict[str, Any] = msgspec.json.decode(response.body, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        content = {}
-    if not isinstance(content.get("metadata"), dict):
-        raise ClusterUnreachable("the API server answered with something that is no object")
-    return content
 
 
 def _with_body(request: Request, body: Mapping[str, Any]) -> Request:

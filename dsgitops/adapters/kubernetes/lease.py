@@ -1,0 +1,263 @@
+"""The Lease `dsgitops`: who leads, that the agent lives, and what it has read of Git.
+
+`get` and `wait` read the annotation `dsgitops.io/sources`, so the Lease is kept with election off
+too; then nobody waits for it, and a missing right is a warning.  With election on, time is
+monotonic and our own: a lease counts as expired when *we* saw it unchanged for its duration, and
+we lead no longer than `RENEW_DEADLINE` after the start of the last renewal that succeeded.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from dsgitops.adapters.kubernetes.answers import fault, read_object
+from dsgitops.adapters.kubernetes.events import micros
+from dsgitops.errors import DsgitopsError, Stale
+from dsgitops.ports import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor, Future
+    from datetime import datetime
+
+    from dsgitops.ports import Transport, Wake
+
+NAME = "dsgitops"
+SOURCES = "dsgitops.io/sources"
+DURATION = timedelta(seconds=15)
+"""After so long without renewal others may take it."""
+RENEW_DEADLINE = 10.0
+"""Seconds after which we stop leading if no renewal succeeded: well before others may take it."""
+EVERY = timedelta(seconds=2)
+RACE = timedelta(milliseconds=200)
+"""After somebody else wrote between our look and our write."""
+PAUSE_MAX = timedelta(seconds=60)
+"""Between tries while it fails and nobody needs it (election off)."""
+REQUEST_SECONDS = 3.0
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The Lease as it was last read."""
+
+    content: Json
+    since: float
+    """Monotonic time since when it has looked so."""
+
+    @property
+    def holder(self) -> str:
+        """Who holds it; empty: nobody, it was released."""
+        return str((self.content.get("spec") or {}).get("holderIdentity") or "")
+
+    def expired(self, monotonic: float) -> bool:
+        """Whether nobody has renewed it for as long as it lasts."""
+        lasts = (self.content.get("spec") or {}).get("leaseDurationSeconds") or 0
+        return monotonic - self.since > float(lasts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What one try came to."""
+
+    content: Json | None
+    """The Lease as the API server has it; None: somebody was faster, it has to be read."""
+    written: bool = False
+
+
+class Lease:
+    """Keeps the Lease by `pump(now)`; never blocks unless `run` does.
+
+    Args:
+        transport: To the API server.
+        namespace: The agent's own.
+        identity: Who we are; unique to this process.
+        election: Whether we must hold it to lead.
+        run: Where requests are made.
+        monotonic: Seconds that never jump.
+        wake: Called when a request is done.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is one thing of the world
+        self,
+        transport: Transport,
+        *,
+        namespace: str,
+        identity: str,
+        election: bool,
+        run: Executor,
+        monotonic: Callable[[], float],
+        wake: Wake,
+    ) -> None:
+        self._transport = transport
+        self._namespace = namespace
+        self._identity = identity
+        self._election = election
+        self._run = run
+        self._monotonic = monotonic
+        self._wake = wake
+        self._sources = ""
+        self._seen: Seen | None = None
+        self._begun = 0.0
+        self._renewed: float | None = None
+        self._failures = 0
+        self._trying: Future[_Outcome] | None = None
+        self._due: datetime | None = None
+        self.fault: DsgitopsError | None = None
+        """What stood in the way of the last try."""
+
+    @property
+    def leading(self) -> bool:
+        """Whether a write may start now.  Ask right before each; always so with election off."""
+        if not self._election:
+            return True
+        return self._renewed is not None and self._monotonic() - self._renewed < RENEW_DEADLINE
+
+    def announce(self, sources: str) -> None:
+        """Say what was read of Git (`dsgitops.io/sources`, JSON), with the next renewal, now."""
+        if sources != self._sources:
+            self._sources = sources
+            self._due = None
+            self._wake()
+
+    def pump(self, now: datetime) -> None:
+        """Take the last answer in; renew, take or look when it is time."""
+        self._take(now)
+        if self._trying is not None or (self._due is not None and now < self._due):
+            return
+        self._begun = self._monotonic()
+        self._trying = self._run.submit(self._turn, self._seen, self._sources, now)
+        self._trying.add_done_callback(lambda _: self._wake())
+        self._take(now)
+
+    def next_timer(self, now: datetime) -> datetime | None:
+        """Return when `pump` wants to be called although nothing arrives."""
+        return None if self._trying is not None else self._due or now
+
+    def release(self, now: datetime) -> None:
+        """Give it back, so that another need not wait for it to expire; for the end.
+
+        Best effort, and bounded by one request.  Nothing may be written after it.
+        """
+        held = self._seen is not None and self._seen.holder == self._identity
+        self._renewed = None
+        if self._seen is None or not held:
+            return
+        content = self._content(self._seen, self._sources, now)
+        content["spec"]["holderIdentity"] = ""
+        try:
+            self._send("PUT", content, now)
+        except DsgitopsError as error:
+            self.fault = error
+
+    # -- one try, on the executor
+
+    def _turn(self, seen: Seen | None, sources: str, now: datetime) -> _Outcome:
+        """Read the Lease, or write it where that is ours to do.
+
+        Raises:
+            DsgitopsError: No answer, or no right.
+        """
+        try:
+            if seen is None:
+                return self._look(sources, now)
+            if not self._mine_to_take(seen):
+                return _Outcome(self._send("GET", None, now))
+            content = self._content(seen, sources, now)
+            return _Outcome(self._send("PUT", content, now), written=True)
+        except Stale:
+            return _Outcome(None)
+
+    def _look(self, sources: str, now: datetime) -> _Outcome:
+        try:
+            return _Outcome(self._send("GET", None, now))
+        except Stale:  # there is none yet
+            content = self._content(None, sources, now)
+            return _Outcome(self._send("POST", content, now), written=True)
+
+    def _mine_to_take(self, seen: Seen) -> bool:
+        if not self._election or seen.holder in ("", self._identity):
+            return True
+        return seen.expired(self._monotonic())
+
+    def _content(self, seen: Seen | None, sources: str, now: datetime) -> Json:
+        before: Json = dict(seen.content) if seen is not None else {}
+        metadata: Json = dict(before.get("metadata") or {})
+        spec: Json = dict(before.get("spec") or {})
+        mine = spec.get("holderIdentity") == self._identity
+        annotations = dict(metadata.get("annotations") or {})
+        if sources:
+            annotations[SOURCES] = sources
+        metadata.pop("managedFields", None)
+        return {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": metadata
+            | {"name": NAME, "namespace": self._namespace, "annotations": annotations},
+            "spec": spec
+            | {
+                "holderIdentity": self._identity,
+                "leaseDurationSeconds": int(DURATION.total_seconds()),
+                "acquireTime": spec.get("acquireTime") if mine else micros(now),
+                "renewTime": micros(now),
+                "leaseTransitions": int(spec.get("leaseTransitions") or 0)
+                + (0 if mine or seen is None else 1),
+            },
+        }
+
+    def _send(
+        self, method: Literal["GET", "POST", "PUT"], content: Json | None, now: datetime
+    ) -> Json:
+        path = f"/apis/coordination.k8s.io/v1/namespaces/{self._namespace}/leases"
+        request = Request(
+            method=method,
+            path=path if method == "POST" else f"{path}/{NAME}",
+            headers={"Content-Type": "application/json"} if content is not None else {},
+            body=json.dumps(content).encode() if content is not None else b"",
+            timeout=REQUEST_SECONDS,
+        )
+        response = self._transport.send(request)
+        error = fault(response, doing=f"keep Lease {self._namespace}/{NAME}", now=now)
+        if error is not None:
+            raise error
+        return read_object(response)
+
+    # -- what came of it
+
+    def _take(self, now: datetime) -> None:
+        if self._trying is None or not self._trying.done():
+            return
+        done, self._trying = self._trying, None
+        try:
+            outcome = done.result()
+        except DsgitopsError as error:
+            self.fault = error
+            self._failures += 1
+            self._due = now + self._pause()
+            return
+        self.fault, self._failures = None, 0
+        if outcome.content is None:
+            self._seen, self._due = None, now + RACE
+            return
+        seen = self._seen = self._as_seen(outcome.content)
+        if outcome.written:
+            self._renewed = self._begun
+        waits = outcome.written or not self._mine_to_take(seen)
+        self._due = now + EVERY if waits else now
+
+    def _as_seen(self, content: Json) -> Seen:
+        before = self._seen
+        same = before is not None and _version(before.content) == _version(content)
+        return Seen(content, before.since if before is not None and same else self._begun)
+
+    def _pause(self) -> timedelta:
+        longest = EVERY if self._election else PAUSE_MAX
+        return min(EVERY * 2.0 ** min(self._failures - 1, 8), longest)
+
+
+def _version(content: Json) -> object:
+    return (content.get("metadata") or {}).get("resourceVersion")
