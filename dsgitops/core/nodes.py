@@ -240,18 +240,16 @@ class Builder:
 
     def _odd_key(self, frame: _Frame, event: _Event) -> None:
         """Take a mapping or list where a key belongs: most often `{{ … }}` without quotes."""
-        flow = (
-            type(frame.value) is dict and type(event) is yaml.MappingStartEvent and event.flow_style
-        )
-        if flow:
+        mark = event.start_mark
+        frame.key, frame.odd = None, True
+        frame.key_mark = (mark.line + 1, mark.column + 1)
+        if isinstance(event, yaml.MappingStartEvent) and event.flow_style:
             self._note(event, frame.pointer, "unrendered-template",
                        "looks like an unrendered template ({{ … }})",
                        "commit the rendered manifest (helm template)")  # fmt: skip
-        else:
-            self._note(event, frame.pointer, "non-string-key", "a mapping or list as a key",
-                       "keys are text")  # fmt: skip
-        frame.key, frame.odd = None, True
-        frame.key_mark = (event.start_mark.line + 1, event.start_mark.column + 1)
+            return
+        what = "a mapping or list as a key"
+        self._note(event, frame.pointer, "non-string-key", what, "keys are text")
 
     def _aliased_key(self, frame: _Frame, event: _Event, value: Json) -> None:
         if not isinstance(value, str):
