@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from dsgitops.core.difference import MERGE_KEYS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -19,8 +21,8 @@ CLI_MANAGER = "dsgitops-cli"
 OURS = frozenset({MANAGER, RECORD_MANAGER, CLI_MANAGER})
 
 _CLIENT_SIDE = "kubectl-client-side-apply"
-"""Taken over whole, with `last-applied-configuration`: or the next `kubectl apply` of an old file
-would take our labels away."""
+"""Taken over whole at adoption, with `last-applied-configuration`: or the next `kubectl apply` of
+an old file would take our labels away.  Later its metadata is people's, as anybody's is."""
 
 Entry = dict[str, Any]
 Fields = dict[str, Any]
@@ -39,15 +41,18 @@ def takeover(
     Returns:
         The whole new list for a merge patch of `metadata.managedFields`; never empty.
     """
-    mine: Entry | None = None
+    mine: Entry | None = next((dict(each) for each in managed_fields if _is_mine(each)), None)
+    whole = {MANAGER} if mine else {MANAGER, _CLIENT_SIDE}
     others: list[Entry] = []
     taken: Fields = {}
     for entry in managed_fields:
-        fields = entry.get("fieldsV1") or {}
         if _is_mine(entry):
-            mine = dict(entry)
             continue
-        share, rest = ({}, fields) if entry.get("subresource") else _share(entry, fields, leave)
+        if entry.get("subresource"):
+            others.append(dict(entry))
+            continue
+        fields = entry.get("fieldsV1") or {}
+        share, rest = _share(fields, leave, whole=entry.get("manager") in whole)
         taken = _union(taken, share)
         if rest:
             others.append(dict(entry) | {"fieldsV1": rest})
@@ -122,24 +127,32 @@ def field_path(path: Path) -> str:
 def from_pointer(manifest: Mapping[str, Any], pointer: str) -> Path:
     """Return the fieldsV1 path of a JSON pointer into a manifest (`dsgitops.io/ignore-diff`).
 
-    A list index becomes the merge key of the element that Git has there; where Git has none, the
-    path ends at the list, so that the whole list is left to its owner.
+    A list index becomes the merge key of the element that Git has there; where Git has none, or
+    the list is replaced as a whole, the path ends at the list: it is left to its owner.
     """
     path: list[str] = []
     value: Any = manifest
+    name = ""
     for raw in pointer.lstrip("/").split("/"):
         step = raw.replace("~1", "/").replace("~0", "~")
-        if isinstance(value, list):
-            elements: list[Any] = value
-            element = elements[int(step)] if step.isdigit() and int(step) < len(elements) else None
-            if not isinstance(element, dict) or "name" not in element:
-                break
-            path.append("k:" + json.dumps({"name": element["name"]}, separators=(",", ":")))
-            value = element
+        if not isinstance(value, list):
+            path.append(f"f:{step}")
+            name, value = step, value.get(step) if isinstance(value, dict) else None
             continue
-        path.append(f"f:{step}")
-        value = value.get(step) if isinstance(value, dict) else None
+        elements: list[Any] = value
+        index = int(step) if step.isascii() and step.isdigit() else len(elements)
+        value = elements[index] if index < len(elements) else None
+        keys = MERGE_KEYS.get(name)
+        if keys is None or not isinstance(value, dict):
+            break
+        path.append(_element(value, keys))
     return tuple(path)
+
+
+def _element(item: Mapping[str, Any], keys: Sequence[str]) -> str:
+    """Return the segment that names an element of a list: `k:{"name":"agent"}`."""
+    named = {key: item.get(key, "TCP" if key == "protocol" else None) for key in sorted(keys)}
+    return "k:" + json.dumps(named, separators=(",", ":"))
 
 
 def _is_mine(entry: Mapping[str, Any]) -> bool:
@@ -151,24 +164,13 @@ def _is_mine(entry: Mapping[str, Any]) -> bool:
     )
 
 
-def _share(
-    entry: Mapping[str, Any], fields: Fields, leave: frozenset[Path]
-) -> tuple[Fields, Fields]:
+def _share(fields: Fields, leave: frozenset[Path], *, whole: bool) -> tuple[Fields, Fields]:
     """Split an entry's fields into what we take and what stays with its manager."""
-    manager = entry.get("manager")
-    if manager in (MANAGER, _CLIENT_SIDE):
-        return fields, {}
-    spec = fields.get("f:spec")
-    if not spec:
-        return {}, fields
-    share = _without(spec, leave, ("f:spec",))
-    if not share:
-        return {}, fields
-    kept = _only(spec, leave, ("f:spec",))
-    rest = {key: value for key, value in fields.items() if key != "f:spec"}
-    if kept:
-        rest["f:spec"] = kept
-    return {"f:spec": share}, rest
+    wanted = fields if whole else {key: each for key, each in fields.items() if key == "f:spec"}
+    share = _without(wanted, leave, ())
+    kept = _only(wanted, leave, ())
+    rest = {key: each for key, each in fields.items() if key not in wanted}
+    return share, rest | kept
 
 
 def _without(fields: Fields, leave: frozenset[Path], prefix: Path) -> Fields:

@@ -112,10 +112,10 @@ class Record:
         """Return the quarantine entry that covers this content.
 
         The *template* is held: a new label or annotation around it does not free it.  An entry
-        made by hand holds the digest.
+        without one (what ran was adopted, from no content of ours) holds its digest alone.
         """
         for entry in self.quarantine:
-            if entry.template == template or entry.digest == digest:
+            if entry.digest == digest or (entry.template and entry.template == template):
                 return entry
         return None
 
@@ -123,30 +123,40 @@ class Record:
 def dump(record: Record) -> str:
     """Return the annotation's value: compact JSON, sorted keys, at most `SIZE_MAX` bytes.
 
-    Over that, node names go first, then the oldest quarantine entries.
+    Over that, node names go first (those of the quarantine, which are for people, before those of
+    the baseline, which excuse nodes), then the oldest quarantine entries; the newest stays.
     """
     text = _encode(record)
-    if len(text.encode()) <= SIZE_MAX:
+    if _fits(text):
         return text
     bare = replace(
-        record,
-        bad_before=record.bad_before and BadBefore(count=record.bad_before.count),
-        quarantine=tuple(replace(entry, nodes=()) for entry in record.quarantine),
+        record, quarantine=tuple(replace(entry, nodes=()) for entry in record.quarantine)
     )
-    while len(_encode(bare).encode()) > SIZE_MAX and bare.quarantine:
+    bad = bare.bad_before
+    while bad is not None and bad.nodes and not _fits(_encode(bare)):
+        bad = replace(bad, nodes=bad.nodes[: len(bad.nodes) * 3 // 4])
+        bare = replace(bare, bad_before=bad)
+    while len(bare.quarantine) > 1 and not _fits(_encode(bare)):
         bare = replace(bare, quarantine=bare.quarantine[1:])
     return _encode(bare)
+
+
+def _fits(text: str) -> bool:
+    return len(text.encode()) <= SIZE_MAX
 
 
 def load(text: str) -> Record | None:
     """Read the annotation; None when it is not a record of ours (someone wrote over it).
 
-    Never raises: what people put into annotations is data.
+    Never raises: what people put into annotations is data.  Of a newer version only `v` and
+    `source` are read: its other words may be unknown here, and it is never written.
     """
     try:
         given = json.loads(text)
-        return _decode(given)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        if "\\u" in text:  # a lone surrogate could be read, and never be written again
+            json.dumps(given, ensure_ascii=False).encode()
+        return _decode(given) if given["v"] <= VERSION else _newer(given)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 
@@ -237,44 +247,77 @@ _KNOWN = frozenset(
 )
 
 
+def _newer(given: dict[str, Any]) -> Record:
+    extra = {key: value for key, value in given.items() if key not in ("v", "source")}
+    return Record(v=int(given["v"]), source=_text(given, "source"), extra=extra)
+
+
+def _text(given: dict[str, Any], key: str) -> str:
+    """Return a string; "" where there is none.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    value = given.get(key, "")
+    if not isinstance(value, str):
+        raise TypeError(f"{key} is no string")
+    return value
+
+
+def _text_or_none(given: dict[str, Any], key: str) -> str | None:
+    return None if given.get(key) is None else _text(given, key)
+
+
+def _texts(given: dict[str, Any], key: str) -> tuple[str, ...]:
+    values = given.get(key, [])
+    if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
+        raise TypeError(f"{key} is no list of strings")
+    return tuple(values)
+
+
 def _decode(given: dict[str, Any]) -> Record:
     good = given.get("lastGood")
     bad = given.get("badBefore")
     return Record(
         v=int(given["v"]),
-        source=given["source"],
-        path=given.get("path", ""),
-        commit=given.get("commit", ""),
-        digest=given.get("digest", ""),
-        template=given.get("template", ""),
-        uid=given.get("uid", ""),
+        source=_text(given, "source"),
+        path=_text(given, "path"),
+        commit=_text(given, "commit"),
+        digest=_text(given, "digest"),
+        template=_text(given, "template"),
+        uid=_text(given, "uid"),
         n=int(given.get("n", 0)),
         phase=Phase(given.get("phase", "Idle")),
         reason=Reason(given.get("reason", "InSync")),
         waiting_for=WaitingFor(given["waitingFor"]) if "waitingFor" in given else None,
         started=instant(given["started"]) if "started" in given else None,
         progressed=instant(given["progressed"]) if "progressed" in given else None,
-        last_good=good and _decode_last_good(good),
-        bad_before=bad and BadBefore(count=int(bad["count"]), nodes=tuple(bad.get("nodes", ()))),
+        last_good=None if good is None else _decode_last_good(good),
+        bad_before=None
+        if bad is None
+        else BadBefore(count=int(bad["count"]), nodes=_texts(bad, "nodes")),
         quarantine=tuple(_decode_quarantined(entry) for entry in given.get("quarantine", ())),
         alerts=tuple(
-            Alert(id=each["id"], reason=Reason(each["reason"]), at=instant(each["at"]))
+            Alert(id=_text(each, "id"), reason=Reason(each["reason"]), at=instant(each["at"]))
             for each in given.get("alerts", ())
         ),
-        retried=given.get("retried", ""),
+        retried=_text(given, "retried"),
         writes=tuple(instant(at) for at in given.get("writes", ())),
         extra={key: value for key, value in given.items() if key not in _KNOWN},
     )
 
 
 def _decode_last_good(given: dict[str, Any]) -> LastGood:
+    strategy = given.get("strategy", {})
+    if not isinstance(strategy, dict):
+        raise TypeError("strategy is no map")
     return LastGood(
-        digest=given["digest"],
-        template=given.get("template"),
-        commit=given["commit"],
-        revision=given["revision"],
-        hash=given["hash"],
-        strategy=given.get("strategy", {}),
+        digest=_text_or_none(given, "digest"),
+        template=_text_or_none(given, "template"),
+        commit=_text_or_none(given, "commit"),
+        revision=_text(given, "revision"),
+        hash=_text(given, "hash"),
+        strategy=strategy,
         min_ready_seconds=int(given.get("minReadySeconds", 0)),
         at=instant(given["at"]),
     )
@@ -282,12 +325,12 @@ def _decode_last_good(given: dict[str, Any]) -> LastGood:
 
 def _decode_quarantined(given: dict[str, Any]) -> Quarantined:
     return Quarantined(
-        digest=given["digest"],
-        template=given["template"],
-        hash=given.get("hash", ""),
-        commit=given["commit"],
+        digest=_text(given, "digest"),
+        template=_text(given, "template"),
+        hash=_text(given, "hash"),
+        commit=_text(given, "commit"),
         failure_class=FailureClass(given["class"]),
         at=instant(given["at"]),
-        nodes=tuple(given.get("nodes", ())),
-        by=given.get("by", ""),
+        nodes=_texts(given, "nodes"),
+        by=_text(given, "by"),
     )
