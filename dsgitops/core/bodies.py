@@ -34,18 +34,19 @@ def forward(desired: Desired, live: Live | None, record: Record, *, hold: bool) 
         hold: Write `updateStrategy` as OnDelete with Git's numbers beside it, so that nothing
             restarts until we delete a pod.
     """
-    spec = dict(desired.manifest["spec"])
+    ignored = frozenset(_steps(pointer) for pointer in desired.ignore_diff)
+    given: Body = _left_out(desired.manifest, ignored)
+    spec = dict(given.get("spec") or EMPTY)
     if hold:
-        spec["updateStrategy"] = on_delete(spec)
-    body = {
+        spec["updateStrategy"] = on_delete(desired.manifest["spec"])
+    elif ("spec", "updateStrategy") not in ignored:
+        spec["updateStrategy"] = strategy_body(spec)
+    return {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
-        "metadata": _forward_metadata(desired, live, record),
+        "metadata": _forward_metadata(desired, given.get("metadata") or EMPTY, live, record),
         "spec": spec,
     }
-    for pointer in desired.ignore_diff:
-        body = _removed(body, [_unescaped(step) for step in pointer.lstrip("/").split("/")])
-    return body
 
 
 def on_delete(spec: Mapping[str, Any]) -> Body:
@@ -61,7 +62,10 @@ def on_delete(spec: Mapping[str, Any]) -> Body:
 
 
 def strategy_body(spec: Mapping[str, Any]) -> Body:
-    """Return `updateStrategy` as Git has it, with both numbers."""
+    """Return `updateStrategy` as Git has it, with both numbers.
+
+    Written out even where Git has none: what a pause wrote would otherwise stay, being nobody's.
+    """
     strategy = strategy_of(spec)
     return on_delete(spec) | {"type": strategy.type}
 
@@ -73,7 +77,8 @@ def rollback(live: Live, revision: Revision, good: LastGood, record: Record, cau
         | {"annotations": {records.ANNOTATION: records.dump(record), CHANGE_CAUSE: cause}},
         "spec": {
             "template": {**revision.template, "$patch": "replace"},
-            "updateStrategy": dict(good.strategy),
+            "updateStrategy": dict(good.strategy)
+            or on_delete(live.spec) | {"type": "RollingUpdate"},
             "minReadySeconds": good.min_ready_seconds,
         },
     }
@@ -104,8 +109,13 @@ def remember(
     return body
 
 
-def _forward_metadata(desired: Desired, live: Live | None, record: Record) -> Body:
-    given: Mapping[str, Any] = desired.manifest["metadata"]
+def _released(live: Live) -> Body:
+    return on_delete(live.spec) | {"type": "RollingUpdate"}
+
+
+def _forward_metadata(
+    desired: Desired, given: Mapping[str, Any], live: Live | None, record: Record
+) -> Body:
     labels = {MANAGED_BY: "dsgitops"} | dict(given.get("labels") or EMPTY)
     annotations = dict(given.get("annotations") or EMPTY) | {
         CHANGE_CAUSE: desired.commit,
@@ -127,19 +137,19 @@ def _preconditions(live: Live) -> Body:
     return {"uid": live.uid, "resourceVersion": live.resource_version}
 
 
-def _unescaped(step: str) -> str:
-    return step.replace("~1", "/").replace("~0", "~")
+def _steps(pointer: str) -> tuple[str, ...]:
+    parts = pointer.removeprefix("/").split("/")
+    return tuple(part.replace("~1", "/").replace("~0", "~") for part in parts)
 
 
-def _removed(value: Any, steps: list[str]) -> Any:  # noqa: ANN401 - any JSON
-    """Return a copy of `value` without what the pointer's steps name."""
-    head, rest = steps[0], steps[1:]
-    if isinstance(value, dict) and head in value:
-        if rest:
-            return value | {head: _removed(value[head], rest)}
-        return {key: each for key, each in value.items() if key != head}
-    if isinstance(value, list) and head.isdigit() and int(head) < len(value):
-        index = int(head)
-        middle = [_removed(value[index], rest)] if rest else []
-        return [*value[:index], *middle, *value[index + 1 :]]
-    return value
+def _left_out(value: Any, ignored: frozenset[tuple[str, ...]], at: tuple[str, ...] = ()) -> Any:  # noqa: ANN401
+    """Return any JSON without what JSON pointers name; indexes count as in the original."""
+    if not ignored or not isinstance(value, dict | list):
+        return value
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    kept = [
+        (key, _left_out(each, ignored, (*at, str(key))))
+        for key, each in pairs
+        if (*at, str(key)) not in ignored
+    ]
+    return dict(kept) if isinstance(value, dict) else [each for _, each in kept]

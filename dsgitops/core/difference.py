@@ -45,6 +45,9 @@ _SUFFIXES = {
 }  # fmt: skip
 _QUANTITY = re.compile(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([numkMGTPE]i?|)")
 
+OVERWRITTEN = frozenset({"dsgitops.io/record", "kubernetes.io/change-cause"})
+"""Annotations that every forward write sets, whatever Git has there."""
+
 SECRET_FIELDS = frozenset({"value", "args", "command", "stringData", "data"})
 """Fields whose values are shown as hashes: env values and command lines may be secrets."""
 
@@ -68,32 +71,39 @@ def missing(desired: Desired, live: Live) -> str:
     by `ownership.foreign`.  Quantities compare by amount.
     """
     metadata = desired.manifest["metadata"]
-    for name, live_map in (("labels", live.labels), ("annotations", live.annotations)):
+    for name, shown in (("labels", live.labels), ("annotations", live.annotations)):
         for key, value in (metadata.get(name) or EMPTY).items():
-            if live_map.get(key) != value:
-                return f"/metadata/{name}/{key}"
+            path = f"/metadata/{name}/{_escaped(key)}"
+            if shown.get(key) != value and key not in OVERWRITTEN and not _left(desired, path):
+                return path
     spec = desired.manifest["spec"]
     found = _missing(spec, live.spec, "/spec", quantity=False)
-    for path in found:
-        if not any(path.startswith(ignored) for ignored in desired.ignore_diff):
-            return path
-    return ""
+    return next((path for path in found if not _left(desired, path)), "")
 
 
 def template_missing(desired: Desired, template: Mapping[str, Any]) -> bool:
     """Whether some of Git's pod template is not in `template` (live, or of a revision)."""
     want = desired.manifest["spec"].get("template") or EMPTY
-    ignored = desired.ignore_diff
-    return any(
-        not any(path.startswith(each) for each in ignored)
-        for path in _missing(want, template, "/spec/template", quantity=False)
-    )
+    found = _missing(want, template, "/spec/template", quantity=False)
+    return any(not _left(desired, path) for path in found)
+
+
+def same(want: Any, have: Any, name: str) -> bool:  # noqa: ANN401 - any JSON
+    """Whether the API reads two values of one field as equal.
+
+    Args:
+        want: Of Git.
+        have: Of the live object.
+        name: The path they stand at, for what is compared by amount or by key.
+    """
+    amount = any(step in _QUANTITIES for step in name.split("/"))
+    return next(_missing(want, have, name, quantity=amount), None) is None
 
 
 def explain(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Change, ...]:
     """Return what differs between two manifests (or specs), list items matched by merge key.
 
-    Order in a list is a change (`moved`): it restarts every pod.
+    Another order of the same items is a change (`moved`): it restarts every pod.
     """
     if before == after:
         return ()
@@ -102,6 +112,9 @@ def explain(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Change
     one, two = _keyed(before), _keyed(after)
     diff = DeepDiff(one, two, view="tree", verbose_level=2)
     changes = [_change(str(kind), item) for kind, items in diff.items() for item in items]
+    changes += [
+        Change("moved", path, restarts="/template/" in path) for path in _moved(one, two, "")
+    ]
     return tuple(sorted(changes, key=lambda change: change.path))
 
 
@@ -116,18 +129,31 @@ def quantity(value: Any) -> Decimal | None:  # noqa: ANN401 - any JSON
         return None
 
 
+def _left(desired: Desired, path: str) -> bool:
+    """Whether `dsgitops.io/ignore-diff` leaves a path to others."""
+    return any(path == each or path.startswith(f"{each}/") for each in desired.ignore_diff)
+
+
+def _escaped(key: object) -> str:
+    return str(key).replace("~", "~0").replace("/", "~1")
+
+
 def _missing(want: Any, have: Any, path: str, *, quantity: bool) -> Iterator[str]:  # noqa: ANN401
-    if want == have or (_empty(want) and not path.endswith("/emptyDir")):
+    if want == have:
+        return
+    if _empty(want):
+        name = path.rsplit("/", 1)[-1]
+        emptied = want == [] and have and name not in MERGE_KEYS
+        if emptied or (name == "emptyDir" and have is None):
+            yield path
         return
     if isinstance(want, dict):
         if not isinstance(have, dict):
             yield path
             return
         for key, value in want.items():
-            below = f"{path}/{key.replace('~', '~0').replace('/', '~1')}"
-            yield from _missing(
-                value, have.get(key), below, quantity=quantity or key in _QUANTITIES
-            )
+            amount = quantity or key in _QUANTITIES
+            yield from _missing(value, have.get(key), f"{path}/{_escaped(key)}", quantity=amount)
         return
     if isinstance(want, list):
         yield from _missing_items(want, have, path)
@@ -141,13 +167,21 @@ def _missing_items(want: list[Any], have: Any, path: str) -> Iterator[str]:  # n
         yield path
         return
     keys = MERGE_KEYS.get(path.rsplit("/", 1)[-1])
-    if keys is None and len(have) != len(want):
-        yield path
+    if keys is None:
+        if len(have) != len(want):
+            yield path
+            return
+        for index, (item, other) in enumerate(zip(want, have, strict=True)):
+            yield from _missing(item, other, f"{path}/{index}", quantity=False)
         return
-    by_key = {_key(each, keys): each for each in have} if keys else {}
-    for index, item in enumerate(want):
-        other = by_key.get(_key(item, keys)) if keys else have[index]
-        yield from _missing(item, other, f"{path}/{index}", quantity=False)
+    places = {_key(each, keys): index for index, each in enumerate(have)}
+    found = [places.get(_key(item, keys)) for item in want]
+    for index, place in enumerate(found):
+        other = None if place is None else have[place]
+        yield from _missing(want[index], other, f"{path}/{index}", quantity=False)
+    seen = [place for place in found if place is not None]
+    if seen != sorted(seen):  # another order restarts every pod
+        yield path
 
 
 def _empty(value: Any) -> bool:  # noqa: ANN401 - any JSON
@@ -163,11 +197,15 @@ def _same_quantity(one: Any, two: Any) -> bool:  # noqa: ANN401 - any JSON
 def _key(item: Any, keys: Iterable[str] | None) -> tuple[Any, ...]:  # noqa: ANN401
     if keys is None or not isinstance(item, dict):
         return (str(item),)
-    return tuple(item.get(key, "TCP" if key == "protocol" else None) for key in keys)
+    return tuple(str(item.get(key, "TCP" if key == "protocol" else None)) for key in keys)
+
+
+class _Items(dict[str, Any]):
+    """A list by merge key."""
 
 
 def _keyed(value: Any, name: str = "") -> Any:  # noqa: ANN401 - any JSON
-    """Turn lists with merge keys into maps, with the position beside, so that items match."""
+    """Turn lists with merge keys into maps (which keep their order), so that items match."""
     if isinstance(value, dict):
         return {key: _keyed(each, key) for key, each in value.items() if not _empty(each)}
     if not isinstance(value, list):
@@ -175,20 +213,26 @@ def _keyed(value: Any, name: str = "") -> Any:  # noqa: ANN401 - any JSON
     keys = MERGE_KEYS.get(name)
     if keys is None or not all(isinstance(item, dict) for item in value):
         return [_keyed(item) for item in value]
-    out: dict[str, Any] = {
-        ",".join(str(part) for part in _key(item, keys)): _keyed(item) for item in value
-    }
+    out = _Items({",".join(_key(item, keys)): _keyed(item) for item in value})
     if len(out) != len(value):  # duplicate keys: compare as a plain list
         return [_keyed(item) for item in value]
-    return out | {"(order)": list(out)}
+    return out
+
+
+def _moved(one: Any, two: Any, path: str) -> Iterator[str]:  # noqa: ANN401 - any JSON
+    """Yield the lists whose common items stand in another order."""
+    if not (isinstance(one, dict) and isinstance(two, dict)):
+        return
+    common = [key for key in one if key in two]
+    if isinstance(one, _Items) and common != [key for key in two if key in one]:
+        yield path
+    for key in common:
+        yield from _moved(one[key], two[key], f"{path}/{_escaped(key)}")
 
 
 def _change(kind: str, item: Any) -> Change:  # noqa: ANN401 - deepdiff's tree nodes
     steps = item.path(output_format="list")
-    path = "".join(f"/{step}" for step in steps)
-    if "(order)" in steps:
-        path = "".join(f"/{step}" for step in steps[: steps.index("(order)")])
-        return Change("moved", path, restarts="/template/" in path)
+    path = "".join(f"/{_escaped(step)}" for step in steps)
     secret = bool(SECRET_FIELDS.intersection(str(step) for step in steps))
     added, removed = "added" in kind, "removed" in kind
     return Change(

@@ -117,7 +117,7 @@ def field_path(path: Path) -> str:
         if kind == "f":
             out += f".{rest}"
         elif kind == "k":
-            keys: dict[str, Any] = json.loads(rest)
+            keys = _parsed(rest) or {}
             out += f"[{keys.get('name') or ','.join(str(each) for each in keys.values())}]"
         else:
             out += f"[{rest}]"
@@ -212,15 +212,24 @@ def _child(value: Any, segment: str) -> Any:  # noqa: ANN401 - any JSON
         return value.get(rest) if isinstance(value, dict) else None
     if not isinstance(value, list):
         return None
-    wanted = json.loads(rest)
     elements: list[Any] = value
+    if kind == "v":
+        return next((each for each in elements if json.dumps(each) == rest), None)
+    wanted = _parsed(rest)
+    if wanted is None:
+        return None
     for element in elements:
-        if kind == "v" and element == wanted:
-            return element
-        if (
-            kind == "k"
-            and isinstance(element, dict)
-            and all(element.get(key, "TCP") == each for key, each in wanted.items())
+        if isinstance(element, dict) and all(
+            element.get(key, "TCP") == each for key, each in wanted.items()
         ):
             return element
     return None
+
+
+def _parsed(key: str) -> dict[str, Any] | None:
+    """Read what follows `k:`; None where it is nonsense, which the API server lets pass."""
+    try:
+        read = json.loads(key)
+    except ValueError:
+        return None
+    return read if isinstance(read, dict) else None
