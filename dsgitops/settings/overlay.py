@@ -23,6 +23,7 @@ OTHERS = frozenset({"DSGITOPS_CONFIG"})
 """Variables of ours that are no settings."""
 _SERVICE_LINK = re.compile(r"DSGITOPS_(?:SERVICE_(?:HOST|PORT)(?:_.*)?|PORT(?:_[0-9]+_.*)?)")
 """Kubernetes puts these into every pod beside a Service named `dsgitops`."""
+_FILE_ONLY = re.compile(r"(?:DSGITOPS_)?(?:sources|profiles|windows)(?![a-z])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,10 @@ def from_flags(overrides: Mapping[str, str]) -> Iterator[Overlaid | Stray]:
 
 
 def _meant(name: str, known: tuple[str, ...]) -> str:
-    near = get_close_matches(name, known, n=1)
+    in_file = re.match(
+        r"(?:DSGITOPS_)?(?:sources|profiles|windows)\b|.*__[0-9]", name, re.IGNORECASE
+    )
+    near = () if in_file else get_close_matches(name, known, n=1)
     if near:
         return f"did you mean {near[0]}?"
     return "lists of objects and profiles can be set in the file only"

@@ -49,6 +49,19 @@ class Checks:
 
 def review(settings: Settings, reader: Reader, checks: Checks) -> None:
     """Add to the reader's problems what is wrong between values, and on disk."""
+    if not reader.problems:  # or the problem may be why nothing is left
+        _review_emptiness(settings, reader)
+    for at, source in enumerate(settings.sources):
+        _review_source(source, ("sources", at), reader, checks)
+    _review_pairs(settings, reader)
+    for at, window in enumerate(settings.windows):
+        fault = checks.window(window.allow, window.timezone)
+        if fault:
+            reader.add(("windows", at, "allow"), "window", f"cannot be used: {fault}")
+    _review_files(settings, (), reader)
+
+
+def _review_emptiness(settings: Settings, reader: Reader) -> None:
     if not settings.namespaces:
         reader.add(
             ("namespaces",),
@@ -59,14 +72,6 @@ def review(settings: Settings, reader: Reader, checks: Checks) -> None:
         )
     if not settings.sources:
         reader.add(("sources",), "no-sources", "is empty: nothing is followed", warning=True)
-    for at, source in enumerate(settings.sources):
-        _review_source(source, ("sources", at), reader, checks)
-    _review_pairs(settings, reader)
-    for at, window in enumerate(settings.windows):
-        fault = checks.window(window.allow, window.timezone)
-        if fault:
-            reader.add(("windows", at, "allow"), "window", f"cannot be used: {fault}")
-    _review_files(settings, (), reader)
 
 
 def _review_source(source: SourceSettings, path: Path, reader: Reader, checks: Checks) -> None:
