@@ -78,6 +78,7 @@ class Store:
         self._version = FIRST_VERSION
         self._compacted = FIRST_VERSION
         self._changes: list[Change] = []
+        self._listeners: list[Callable[[Change], None]] = []
         self._subscribers: list[Callable[[str, str, Object], None]] = []
 
     # ------------------------------------------------------------------ reading
@@ -177,6 +178,10 @@ class Store:
         """Call back with (ADDED | MODIFIED | DELETED, resource, object) right after each change."""
         self._subscribers.append(callback)
 
+    def listen(self, callback: Callable[[Change], None]) -> None:
+        """Call back with each change in order of versions, before any subscriber acts on it."""
+        self._listeners.append(callback)
+
     def compact(self, version: int) -> None:
         """Forget the changes up to a version: older watches and reads get 410."""
         self._compacted = max(self._compacted, min(version, self._version))
@@ -193,9 +198,12 @@ class Store:
         written = {**obj, "metadata": metadata}
         if kind != "DELETED":
             self._objects[resource][(metadata.get("namespace") or "", metadata["name"])] = written
-        self._changes.append(Change(self._version, kind, resource, written, before))
+        change = Change(self._version, kind, resource, written, before)
+        self._changes.append(change)
         if len(self._changes) > _HISTORY:
             self.compact(self._changes[_HISTORY // 2].version)
+        for listener in self._listeners:
+            listener(change)
         for tell in self._subscribers:
             tell(kind, resource, written)
         return written
