@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -360,8 +360,10 @@ def event(raw: Json) -> model.Event:
 
 def _tristate(status: str | None) -> Literal["True", "False", "Unknown"]:
     """Return a condition's status; a node that never reported is not ready."""
-    if status in ("True", "False"):
-        return cast("Literal['True', 'False']", status)
+    if status == "True":
+        return "True"
+    if status == "False":
+        return "False"
     return "Unknown"
 
 
