@@ -44,6 +44,8 @@ RESENDS_MAX = 3
 that during a rollout."""
 ASK_AGAIN = timedelta(minutes=5)
 """A refusal that may end without new content (no such namespace, a policy) is forgotten then."""
+READ_MAX = 32
+"""DaemonSets whose revisions stay decoded: those that roll out are looked at again and again."""
 ASKED_MAX = 10_000
 """DaemonSets that are remembered as being of interest although they are not there."""
 _ROLLING = frozenset({Phase.CANARY, Phase.ROLLING})
@@ -89,6 +91,8 @@ class KubernetesCluster:
         self._rehearsals: dict[Ref, Rehearsal] = {}
         self._rolling: set[Ref] = set()
         self._revisions_of: dict[str, dict[tuple[str, str], Item]] = {}
+        self._read: dict[str, tuple[Revision, ...]] = {}
+        """Revisions by owner's uid, those asked for last at the end."""
         self._refs_of: dict[str, Ref] = {}
         """By uid."""
         self._node_values: tuple[Node, ...] | None = None
@@ -270,6 +274,7 @@ class KubernetesCluster:
             if item is None:
                 continue
             owner = cast("PackedRevision", item.value).owner
+            self._read.pop(owner, None)
             siblings = self._revisions_of.setdefault(owner, {})
             if gone:
                 siblings.pop(item.key, None)
@@ -358,9 +363,16 @@ class KubernetesCluster:
     # ------------------------------------------------------------------ what is known
 
     def _revisions_for(self, uid: str) -> tuple[Revision, ...]:
-        items = self._revisions_of.get(uid, {}).values()
-        read = (cast("PackedRevision", item.value).revision() for item in items)
-        return tuple(sorted(read, key=lambda each: (each.number, each.name)))
+        """Return a DaemonSet's revisions by number; those of the last few asked for stay read."""
+        read = self._read.pop(uid, None)
+        if read is None:
+            items = self._revisions_of.get(uid, {}).values()
+            values = (cast("PackedRevision", item.value).revision() for item in items)
+            read = tuple(sorted(values, key=lambda each: (each.number, each.name)))
+        self._read[uid] = read
+        if len(self._read) > READ_MAX:
+            del self._read[next(iter(self._read))]
+        return read
 
     def _all_nodes(self) -> tuple[Node, ...]:
         if self._node_values is None:

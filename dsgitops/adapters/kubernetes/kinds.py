@@ -7,13 +7,13 @@ Pods, nodes and Events are kept as the values that the judgement reads.
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from dsgitops.adapters.kubernetes import wire
+from dsgitops.adapters.kubernetes.packing import pack, unpack
 from dsgitops.adapters.kubernetes.shelf import Item
 from dsgitops.core import record as records
 
@@ -82,12 +82,12 @@ class PackedDaemonSet:
 
     def content(self) -> dict[str, Any]:
         """Return the whole object as the API server gave it."""
-        content: dict[str, Any] = msgspec.json.decode(zlib.decompress(self.packed))
+        content: dict[str, Any] = msgspec.json.decode(unpack(self.packed))
         return content
 
     def live(self) -> Live:
         """Return what the decisions see of it."""
-        return wire.daemonset(zlib.decompress(self.packed))
+        return wire.daemonset(unpack(self.packed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class PackedRevision:
 
     def revision(self) -> Revision:
         """Return what the decisions see of it."""
-        return wire.revision(zlib.decompress(self.packed))
+        return wire.revision(unpack(self.packed))
 
 
 # ---------------------------------------------------------------------------- decoders
@@ -115,7 +115,7 @@ def daemonset(raw: Raw) -> Item | None:
     text = (meta.annotations or {}).get(records.ANNOTATION)
     record = records.load(text) if text is not None else None
     phase = record.phase if record is not None else None
-    return _item(meta, PackedDaemonSet(zlib.compress(body, 1), text is not None, phase))
+    return _item(meta, PackedDaemonSet(pack(body), text is not None, phase))
 
 
 def revision(raw: Raw) -> Item | None:
@@ -125,7 +125,7 @@ def revision(raw: Raw) -> Item | None:
     if meta is None:
         return None
     owner = next((each.uid for each in meta.owners or () if each.controller), "")
-    return _item(meta, PackedRevision(zlib.compress(body, 1), owner))
+    return _item(meta, PackedRevision(pack(body), owner))
 
 
 def node(raw: Raw) -> Item | None:
