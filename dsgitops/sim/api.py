@@ -20,10 +20,10 @@ from dsgitops.sim.watches import BOOKMARK_EVERY, LONGEST, Hub, Refusal, Terms, W
 from dsgitops.sim.writes import Options, Writer, Written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from datetime import datetime
 
-    from dsgitops.ports import Request, Response, Stream, Wake
+    from dsgitops.ports import Clock, Request, Response, Stream, Wake
     from dsgitops.sim.schema import Object
     from dsgitops.sim.store import Store
 
@@ -43,21 +43,20 @@ class ApiServer:
 
     Args:
         store: The objects; controllers write to it directly.
-        now: The virtual clock.
+        clock: The virtual clock.
         account: Whose requests come in; the default may do everything.
     """
 
-    def __init__(
-        self, store: Store, now: Callable[[], datetime], account: Account | None = None
-    ) -> None:
+    def __init__(self, store: Store, clock: Clock, account: Account | None = None) -> None:
         self.store = store
         self.account = account or Account()
         self.admission: list[Hook] = []
         """Hooks in order; each may change an object or raise `AdmissionRefused`."""
-        self._now = now
+        self.clock = clock
+        self._now = clock.now
         self._hub = Hub()
         self._reader = reads.Reader(store)
-        self._writer = Writer(store, now, self.admission)
+        self._writer = Writer(store, clock.now, self.admission)
         store.listen(self._hub.take)
         for name in INITIAL_NAMESPACES:
             if store.get("namespaces", "", name) is None:

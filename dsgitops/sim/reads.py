@@ -38,7 +38,8 @@ def view_of(accept: str, *, of_list: bool, watch: bool = False) -> str:
         media, *parameters = [each.strip() for each in part.split(";")]
         if media not in ("application/json", "application/*", "*/*", ""):
             continue
-        wanted = dict(each.partition("=")[::2] for each in parameters).get("as", "")
+        forms = [each.removeprefix("as=") for each in parameters if each.startswith("as=")]
+        wanted = forms[0] if forms else ""
         if wanted in ("", "Table"):
             return wanted
         if wanted == partial:

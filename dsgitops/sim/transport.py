@@ -12,8 +12,7 @@ from dsgitops.sim import faults as ways
 from dsgitops.sim.watches import Refusal, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from datetime import datetime
+    from collections.abc import Mapping
 
     from dsgitops.sim.api import ApiServer
     from dsgitops.sim.faults import Faults
@@ -26,7 +25,6 @@ class SimTransport:
 
     Args:
         api: The server.
-        now: The virtual clock, for faults that have a span.
         faults: What goes wrong; None: nothing.
         headers: Sent with every request, such as `User-Agent` and `Authorization`.
     """
@@ -36,7 +34,6 @@ class SimTransport:
     def __init__(
         self,
         api: ApiServer,
-        now: Callable[[], datetime],
         faults: Faults | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -44,7 +41,7 @@ class SimTransport:
         self.requests: deque[Request] = deque(maxlen=_KEPT)
         """The last thousand requests, watches too."""
         self._api = api
-        self._now = now
+        self._now = api.clock.now
         self._headers = {"User-Agent": "dsgitops", **(headers or {})}
         self._open: list[Watch] = []
 
