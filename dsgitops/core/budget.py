@@ -79,8 +79,14 @@ class Canary:
 
 
 def limit(view: View) -> int:
-    """Return maxUnavailable in nodes; at least 1, or nothing could ever be replaced."""
-    return max(1, resolve(view.max_unavailable, nodes=view.judgement.total))
+    """Return maxUnavailable in nodes; at least 1, or nothing could ever be replaced.
+
+    Beside OnDelete the API server lets any text stand there: what cannot be read is 1.
+    """
+    try:
+        return max(1, resolve(view.max_unavailable, nodes=view.judgement.total))
+    except ValueError:
+        return 1
 
 
 def order(uid: str, nodes: Iterable[Node]) -> list[str]:
@@ -104,8 +110,7 @@ def order(uid: str, nodes: Iterable[Node]) -> list[str]:
 
 def canary(view: View) -> Canary:
     """Return how far the canary is; with `nodes: 0`, or on one node, it is over at once."""
-    total = view.judgement.total
-    wanted = min(view.policy.canary_nodes, max(total - 1, 0))
+    wanted = min(view.policy.canary_nodes, max(len(_usable(view)) - 1, 0))
     on_target = [
         pod
         for pod in view.pods
@@ -141,6 +146,9 @@ def next_deletions(view: View, *, canary_only: bool) -> tuple[Pod, ...]:
     if view.judgement.suspects:
         return ()
     candidates = _candidates(view)
+    if canary_only:  # one that can vote, while there is one
+        voters = [each for each in candidates if _state(view, each[0]) is NodeState.OLD]
+        candidates = voters or candidates
     if not candidates:
         return ()
     most = limit(view)
@@ -158,8 +166,27 @@ def next_deletions(view: View, *, canary_only: bool) -> tuple[Pod, ...]:
     return tuple(chosen)
 
 
+def _usable(view: View) -> frozenset[str]:
+    """Return the nodes that can show whether the revision works: the others block no canary."""
+    ready = {node.name for node in view.nodes if node.is_ready}
+    spared = (NodeState.LEAVING, NodeState.BAD_BEFORE, NodeState.BAD_NODE)
+    return frozenset(
+        name
+        for name, state in view.judgement.states.items()
+        if name in ready and state not in spared
+    )
+
+
+def _state(view: View, pod: Pod) -> NodeState | None:
+    return view.judgement.states.get(pod.node)
+
+
 def _candidates(view: View) -> list[tuple[Pod, bool]]:
-    """Return old pods on Ready nodes with whether they are available: unavailable ones first."""
+    """Return old pods on Ready nodes with whether they are available.
+
+    Unavailable ones first; last the available ones of nodes that were bad before (cordoned):
+    such a node takes none of the budget once it is without a pod.
+    """
     ready = {node.name for node in view.nodes if node.is_ready}
     old = {
         pod.node: pod
@@ -173,7 +200,13 @@ def _candidates(view: View) -> list[tuple[Pod, bool]]:
         return []
     place = {name: index for index, name in enumerate(order(view.uid, view.nodes))}
     found = [(pod, pod.is_available(view.now, view.min_ready_seconds)) for pod in old.values()]
-    return sorted(found, key=lambda each: (each[1], place[each[0].node]))
+
+    def rank(each: tuple[Pod, bool]) -> tuple[bool, bool, int]:
+        pod, available = each
+        spared = available and _state(view, pod) is NodeState.BAD_BEFORE
+        return spared, available, place[pod.node]
+
+    return sorted(found, key=rank)
 
 
 def _unavailable(view: View) -> int:
@@ -205,21 +238,45 @@ def _long_gone(view: View) -> frozenset[str]:
 
 def _replaced(view: View) -> int:
     """Return on how many nodes a pod was replaced and none is available again."""
+    available, old, leaving = _by_node(view)
+    fresh = _fresh(view)
+    gone = _long_gone(view)
+    count = 0
+    for node, state in view.judgement.states.items():
+        if state is NodeState.LEAVING or node in available or node in old or node in gone:
+            continue
+        if state is not NodeState.BAD_BEFORE or node in fresh or node in leaving:
+            count += 1
+    return count
+
+
+def _by_node(view: View) -> tuple[set[str], set[str], set[str]]:
+    """Return the nodes with an available pod, with an old one, and with one that is going."""
+    available: set[str] = set()
+    old: set[str] = set()
+    going: set[str] = set()
+    ready = {node.name for node in view.nodes if node.is_ready}
+    for pod in view.pods:
+        if pod.deleting is not None:
+            if pod.node in ready:  # on a dead node it may be going for ever
+                going.add(pod.node)
+        elif pod.is_available(view.now, view.min_ready_seconds):
+            available.add(pod.node)
+        elif pod.hash != view.target:
+            old.add(pod.node)
+    return available, old, going
+
+
+def _fresh(view: View) -> frozenset[str]:
+    """Return the nodes whose new pod is young enough to be waited for."""
     patience = view.policy.pod_deadline or _NEW_POD_PATIENCE
-    fresh = {
+    return frozenset(
         pod.node
         for pod in view.pods
         if pod.hash == view.target
+        and pod.deleting is None
         and pod.created is not None
         and view.now - pod.created < patience
-        and not pod.is_available(view.now, view.min_ready_seconds)
-    }
-    gone = _long_gone(view)
-    return sum(
-        1
-        for node, state in view.judgement.states.items()
-        if (state in _ON_THEIR_WAY and node not in gone)
-        or (state is NodeState.BAD_BEFORE and node in fresh)
     )
 
 
