@@ -98,7 +98,7 @@ class Agent:
         self.due.pop(ref, None)
         observed = self.cluster.observe(ref, now)
         record = self._recall(ref, observed)
-        desired = self.intake.of(ref)
+        desired = self.intake.of(ref, record, now)
         if desired is None and record is None:
             self._forget(ref)
             return

@@ -1,0 +1,208 @@
+"""What Git has, as of the last commit of each source that could be read.
+
+Trees come in from the polls; files are read and parsed once per blob; what results is the desired
+state of each DaemonSet, or why it cannot be understood.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+from dsgitops.core import manifest
+from dsgitops.core.model import Desired, Policy, Problem, Ref, Unreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
+
+    from dsgitops.core.actions import Recall
+    from dsgitops.core.catalog import Catalog
+    from dsgitops.core.manifest import ManifestFile
+    from dsgitops.core.record import Record
+    from dsgitops.ports import Polled, Source, Tree, Voice
+
+
+class Reader(Protocol):
+    """What the settings make of the files of one commit."""
+
+    def __call__(self, files: Iterable[ManifestFile], source: str, commit: str) -> Catalog:
+        """Return desired states and problems.  `commit` is for display."""
+        ...
+
+
+@dataclass(slots=True)
+class _Shelf:
+    """What is known of one source."""
+
+    tree: Tree | None = None
+    desired: Mapping[Ref, Desired] = field(default_factory=dict[Ref, Desired])
+    bad: Mapping[str, Problem] = field(default_factory=dict[str, Problem])
+    """The first error of each file that has one, by path."""
+    files: dict[tuple[str, str], ManifestFile] = field(
+        default_factory=dict[tuple[str, str], "ManifestFile"]
+    )
+    """Parsed files by (path, blob): problems name the path."""
+    error: str = ""
+    """Why the last poll brought nothing; "" if it did."""
+    untold: bool = False
+    """Whether the commit was taken in and nobody was told yet."""
+
+
+@dataclass(slots=True)
+class Intake:
+    """The desired state of every DaemonSet of every source.
+
+    Args:
+        sources: By name.
+        reader: From files to desired states, as the settings say.
+        opens: When the next window opens; None: now.
+        policy: Of DaemonSets whose manifest cannot be read.
+    """
+
+    sources: Mapping[str, Source]
+    reader: Reader
+    opens: Callable[[datetime], datetime | None] | None = None
+    policy: Policy = field(default_factory=Policy)
+    recalled: dict[Ref, Desired] = field(default_factory=dict[Ref, Desired])
+    """Content of earlier commits that a decision asked for."""
+    _shelves: dict[str, _Shelf] = field(default_factory=dict[str, _Shelf])
+
+    def __post_init__(self) -> None:
+        """Know every source by name before its first poll."""
+        self._shelves = {name: _Shelf() for name in self.sources}
+
+    def refs(self) -> frozenset[Ref]:
+        """Return the DaemonSets that Git has."""
+        return frozenset(ref for shelf in self._shelves.values() for ref in shelf.desired)
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Return the first error of every file that has one."""
+        return tuple(each for shelf in self._shelves.values() for each in shelf.bad.values())
+
+    def of(self, ref: Ref, record: Record | None, now: datetime) -> Desired | Unreadable | None:
+        """Return what Git has of one DaemonSet; None: nothing, for certain."""
+        for shelf in self._shelves.values():
+            found = shelf.desired.get(ref)
+            if found is not None:
+                return replace(found, opens=self.opens(now)) if self.opens else found
+        return self._unreadable(ref, record)
+
+    def take(self, polled: Polled, voice: Voice) -> frozenset[Ref]:
+        """Take in one poll; return the DaemonSets of which Git now says something else."""
+        shelf = self._shelves[polled.source]
+        if polled.tree is None:
+            return self._not_read(polled, shelf, voice)
+        shelf.error = ""
+        if shelf.tree is not None and shelf.tree.commit == polled.tree.commit:
+            return frozenset()
+        return self._read(polled.source, polled.tree, shelf, voice)
+
+    def recall(self, action: Recall) -> None:
+        """Read what an earlier commit had of one DaemonSet, into `recalled`.
+
+        Raises:
+            SourceUnreachable: The mirror cannot be read now.
+        """
+        source = self.sources.get(action.source)
+        commit = action.commit.rpartition(":")[2]
+        tree = source.at(commit) if source else None
+        if source is None or tree is None:
+            return
+        files = tuple(each for each in tree.files if each.path == action.path)
+        blobs = source.read(each.blob for each in files)
+        parsed = [manifest.read(blobs[each.blob], path=each.path) for each in files]
+        found = self.reader(parsed, action.source, tree.display).desired.get(action.ref)
+        if found is not None:
+            self.recalled[action.ref] = found
+
+    def tell_read(self, voice: Voice, now: datetime, *, settled: bool) -> None:
+        """Tell which commits were taken in, once every decision about them was made."""
+        if not settled:
+            return
+        for name, shelf in self._shelves.items():
+            if shelf.untold and shelf.tree is not None:
+                shelf.untold = False
+                voice.read(name, shelf.tree.commit, now, partial=bool(shelf.bad))
+
+    def _not_read(self, polled: Polled, shelf: _Shelf, voice: Voice) -> frozenset[Ref]:
+        error = polled.error
+        what = error.what if error else "the poll brought nothing"
+        if what != shelf.error:
+            voice.problem(polled.source, what, remedy=error.remedy if error else "")
+        shelf.error = what
+        return frozenset()
+
+    def _read(self, name: str, tree: Tree, shelf: _Shelf, voice: Voice) -> frozenset[Ref]:
+        shelf.files = self._parsed(name, tree, shelf.files)
+        catalog = self.reader(shelf.files.values(), name, tree.display)
+        before, told = shelf.desired, set(shelf.bad.values())
+        shelf.tree = tree
+        shelf.desired = {
+            ref: _kept(before.get(ref), desired) for ref, desired in catalog.desired.items()
+        }
+        shelf.bad = _first_errors(catalog.problems, tree)
+        shelf.untold = True
+        for problem in shelf.bad.values():
+            if problem not in told:
+                voice.problem(name, str(problem), remedy=problem.remedy)
+        gone = before.keys() - shelf.desired.keys()
+        changed = {ref for ref, each in shelf.desired.items() if before.get(ref) is not each}
+        return frozenset(gone | changed)
+
+    def _parsed(
+        self, name: str, tree: Tree, known: Mapping[tuple[str, str], ManifestFile]
+    ) -> dict[tuple[str, str], ManifestFile]:
+        """Return the parsed files of a tree; only blobs not seen before are read."""
+        new = [each for each in tree.files if (each.path, each.blob) not in known]
+        blobs = self.sources[name].read({each.blob for each in new}) if new else {}
+        fresh = {
+            (each.path, each.blob): manifest.read(blobs[each.blob], path=each.path) for each in new
+        }
+        keys = ((each.path, each.blob) for each in tree.files)
+        return {key: fresh[key] if key in fresh else known[key] for key in keys}
+
+    def _unreadable(self, ref: Ref, record: Record | None) -> Unreadable | None:
+        """Return why nothing certain is known of a DaemonSet that no catalog has."""
+        if record is None:
+            return None
+        shelf = self._shelves.get(record.source)
+        if shelf is None:
+            return None
+        problem = shelf.bad.get(record.path)
+        if problem is not None:
+            return self._cannot_read(ref, record.source, str(problem), manifest_invalid=True)
+        if shelf.tree is None:
+            what = shelf.error or f"source {record.source} was not read yet"
+            return self._cannot_read(ref, record.source, what, manifest_invalid=False)
+        return None
+
+    def _cannot_read(
+        self, ref: Ref, source: str, what: str, *, manifest_invalid: bool
+    ) -> Unreadable:
+        return Unreadable(
+            ref=ref,
+            source=source,
+            what=what,
+            manifest_invalid=manifest_invalid,
+            policy=self.policy,
+        )
+
+
+def _kept(before: Desired | None, after: Desired) -> Desired:
+    """Return the earlier value where only the commit moved: the content is of the older one."""
+    if before is None:
+        return after
+    same = replace(after, commit=before.commit, line=before.line)
+    return before if same == before else after
+
+
+def _first_errors(problems: Iterable[Problem], tree: Tree) -> dict[str, Problem]:
+    """Return the first error of each file, those that Git itself has wrong included."""
+    errors = {
+        path: Problem(path=path, rule="unreadable-entry", what=what) for path, what in tree.problems
+    }
+    for problem in problems:
+        if problem.severity == "error":
+            errors.setdefault(problem.path, problem)
+    return errors
