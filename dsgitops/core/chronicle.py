@@ -74,6 +74,9 @@ class Story:
     """Time spent pulling images before `pulling_since`."""
     up: bool | None = None
     up_since: datetime | None = None
+    ready_at: datetime | None = None
+    """When it was seen to become Ready: finer than the whole seconds of the condition."""
+    ready: bool | None = None
     restarts: int = 0
     version: int = -1
     disrupted: bool = False
@@ -160,6 +163,9 @@ class Chronicle:
         if story.pulling_since is not None and _is_past_pulling(pod):
             _stop_pulling(story, now)
         self._readiness(story, pod, now)
+        if pod.is_ready and story.ready is False:
+            story.ready_at = now
+        story.ready = pod.is_ready
 
     def pod_gone(self, pod: Pod, now: datetime) -> None:
         """Take in a pod's last state (DELETED)."""

@@ -90,6 +90,8 @@ class Manifest:
     """Containers whose memory limit the change lowered, or set."""
     raised: frozenset[str] = frozenset()
     """Resources of which the change requests more."""
+    host_ports: bool = False
+    """Whether it asks for ports of the host."""
     new_host_ports: bool = False
     """Whether the change asks for a port of the host that it did not ask for before."""
     grace: timedelta = timedelta(seconds=30)
@@ -120,6 +122,7 @@ def read(
         shared_window=timedelta(seconds=min(max(3 * period, 5), 60)),
         lowered_memory=_lowered_memory(containers, before) if previous else frozenset(),
         raised=_raised(template, before) if previous else frozenset(),
+        host_ports=bool(_host_ports(template)),
         new_host_ports=previous is not None and not _host_ports(template) <= _host_ports(before),
         grace=timedelta(
             seconds=_seconds(_spec(before or template), "terminationGracePeriodSeconds", 30)

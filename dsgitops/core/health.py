@@ -30,7 +30,7 @@ from dsgitops.core.signals import NO_STORY, Seen, Signal, Weight
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from dsgitops.core.chronicle import Gone, Refusal
+    from dsgitops.core.chronicle import Gone, Refusal, Story
     from dsgitops.core.model import Event, Live, Node, Pod, Revision
 
 VIEW_SETTLES = timedelta(seconds=60)
@@ -206,6 +206,7 @@ class _Hearing:
             started=q.started,
             first=q.first,
             baking=q.baking_since is not None,
+            surges=q.live.strategy.surges,
             shared=self._is_shared,
         )
         self.gone = self._failed_pods()
@@ -317,20 +318,35 @@ class _Hearing:
         look.pod, look.ready = new, new.is_ready
         story = self.chronicle.stories.get(new.uid, NO_STORY)
         look.signal = signals.read(Seen(new, look.node, story, self.scene))
-        seconds = q.live.min_ready_seconds
-        if new.is_available(q.now, seconds):
-            self._became_ready(_available_since(new, seconds))
+        available = self._available_from(new, story)
+        if look.ready and (available is None or available <= q.now):
+            self._became_ready(available)
             look.state = NodeState.DESIRED
             look.settled = not self._anyone_lingers(pods, new)
             return
         look.state = NodeState.BAD_BEFORE if look.excused else NodeState.STARTING
         if look.ready:
             self.anyone_ready = True
-            self._wake(_available_since(new, seconds))
+            self._wake(available)
             return
         if look.signal is not None and look.signal.weight is Weight.NODE and not look.excused:
             look.state = NodeState.BAD_NODE
         self._set_clock(look, new)
+
+    def _available_from(self, pod: Pod, story: Story) -> datetime | None:
+        """Return when a Ready pod has been so for minReadySeconds; None: nobody knows.
+
+        Counted from when it was seen to become Ready: the condition has whole seconds, rounded
+        down, and nothing is finished a second too early.
+        """
+        seconds = self.question.live.min_ready_seconds
+        ready = pod.conditions.get("Ready")
+        if ready is None or ready.since is None:
+            return None
+        since = ready.since
+        if seconds and story.ready_at is not None and story.ready_at - since < 2 * _SECOND:
+            since = max(since, story.ready_at)
+        return since + timedelta(seconds=min(max(seconds, 0), 10**8))
 
     def _look_at_old(self, look: _Look, pods: list[Pod]) -> None:
         """No pod of the target revision: the old one stands, or goes, or there is none."""
@@ -375,7 +391,8 @@ class _Hearing:
     def _lingers(self, pod: Pod, *, surges: bool, new: Pod) -> bool:
         if surges and pod.phase not in ("Failed", "Succeeded"):
             return True
-        since = max(_available_since(new, 0) or _ALWAYS, pod.deleting or _ALWAYS)
+        ready = new.conditions.get("Ready")
+        since = max(ready.since if ready and ready.since else _ALWAYS, pod.deleting or _ALWAYS)
         self._wake(since + LINGERS)
         return since + LINGERS > self.question.now
 
@@ -672,13 +689,6 @@ def _chronicle(question: Question) -> Chronicle:
 
 def _newest(pods: Iterable[Pod]) -> Pod | None:
     return max(pods, key=lambda each: (each.created or _ALWAYS, each.name), default=None)
-
-
-def _available_since(pod: Pod, min_ready_seconds: int) -> datetime | None:
-    ready = pod.conditions.get("Ready")
-    if ready is None or ready.since is None:
-        return None
-    return ready.since + timedelta(seconds=min(max(min_ready_seconds, 0), 10**8))
 
 
 def _began(pod: Pod) -> datetime | None:

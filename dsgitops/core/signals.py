@@ -68,6 +68,8 @@ class Scene:
     first: bool
     """Whether there is no earlier revision to compare with."""
     baking: bool
+    surges: bool
+    """Whether new pods start beside the old ones."""
     shared: Callable[[datetime], bool]
     """Whether pods of another revision lost Ready at about that moment too."""
 
@@ -169,7 +171,8 @@ def _unschedulable(message: str, scene: Scene) -> Signal:
     """Read why the scheduler found no place.
 
     All other nodes are in the message too, as not matching; only what is about the one node
-    counts: something is short, or a port of the host is taken.
+    counts: something is short, or a port of the host is taken (with surge, by the very pod that
+    is to be replaced, for ever).
     """
     short = {each.rstrip(".,") for each in _FULL.findall(message)}
     manifest = scene.manifest
@@ -181,7 +184,8 @@ def _unschedulable(message: str, scene: Scene) -> Signal:
         elif scene.first:
             weight = Weight.WEAK
     elif "free ports" in message:
-        weight = Weight.CERTAIN if manifest.new_host_ports else Weight.LATE
+        ours = manifest.new_host_ports or (scene.surges and manifest.host_ports)
+        weight = Weight.CERTAIN if ours else Weight.LATE
     return Signal(FailureClass.UNSCHEDULABLE, weight, message=_cut(message))
 
 
