@@ -31,8 +31,11 @@ WRITE_SECONDS = 30.0
 """An API server whose etcd is away answers a write with 504 after 34 s; we wait no longer."""
 PATHS_MAX = 50
 """Fields that a rehearsal names."""
-OURS = frozenset({records.ANNOTATION, CHANGE_CAUSE})
-"""Annotations that say something about the content and are none of it."""
+NO_CONTENT = frozenset(
+    {records.ANNOTATION, CHANGE_CAUSE, "deprecated.daemonset.template.generation"}
+)
+"""Annotations that say something about the content and are none of it; the last one is the API
+server's own counter."""
 
 Json = dict[str, Any]
 Write = Apply | Rehearse | Restore | Remember | DeletePod | Prune
@@ -143,14 +146,16 @@ def _plain(value: object) -> object:
 
 
 def content(daemonset: Mapping[str, Any]) -> Json:
-    """Return what a write of content changes: spec, labels, and annotations that are not `OURS`."""
+    """Return what a write of content changes: spec, labels, and annotations beside `NO_CONTENT`."""
     metadata = daemonset.get("metadata") or {}
     annotations = metadata.get("annotations") or {}
     return {
         "spec": daemonset.get("spec") or {},
         "metadata": {
             "labels": metadata.get("labels") or {},
-            "annotations": {key: each for key, each in annotations.items() if key not in OURS},
+            "annotations": {
+                key: each for key, each in annotations.items() if key not in NO_CONTENT
+            },
         },
     }
 
