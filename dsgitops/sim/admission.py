@@ -21,24 +21,31 @@ if TYPE_CHECKING:
     from dsgitops.sim.store import Store
 
 _LEVELS = ("baseline", "restricted")
+_LOOKING_UP = "error looking up service account"
 _HOST = ("hostNetwork", "hostPID", "hostIPC")
 
 
 def refusal(store: Store, pod: Object) -> str | None:
-    """Return the message of the 403 that meets a new pod, None where it may come.
+    """Return why a new pod may not come, None where it may.
 
     Args:
         store: Where ServiceAccounts, ResourceQuotas, LimitRanges and the Namespace lie.
-        pod: As sent; `metadata.name` where it has one, else `generateName`.
+        pod: As sent.
     """
-    metadata = pod["metadata"]
     for check in (_account, _limits, _security, _quota):
         if why := check(store, pod):
-            # The account is looked up before a name is made of generateName.
-            made = metadata.get("name") or metadata.get("generateName", "")
-            name = metadata.get("generateName", made) if check is _account else made
-            return f'pods "{name}" is forbidden: {why}'
+            return why
     return None
+
+
+def forbidden(pod: Object, why: str) -> str:
+    """Return the message of the 403 that meets a pod."""
+    metadata = pod["metadata"]
+    name = metadata.get("name") or metadata.get("generateName", "")
+    if why.startswith(_LOOKING_UP):
+        # The account is looked up before a name is made of generateName.
+        name = metadata.get("generateName", name)
+    return f'pods "{name}" is forbidden: {why}'
 
 
 def _account(store: Store, pod: Object) -> str | None:
@@ -47,7 +54,7 @@ def _account(store: Store, pod: Object) -> str | None:
     if name == "default" or store.get("serviceaccounts", namespace, name) is not None:
         return None
     missing = f'serviceaccount "{name}" not found'
-    return f"error looking up service account {namespace}/{name}: {missing}"
+    return f"{_LOOKING_UP} {namespace}/{name}: {missing}"
 
 
 def _limits(store: Store, pod: Object) -> str | None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from dsgitops.sim.admission import refusal
 from dsgitops.sim.collector import delete_pod
 from dsgitops.sim.fleet import Fleet, Tally, Terms, is_available
 from dsgitops.sim.objects import (
@@ -77,6 +76,8 @@ class _Kept:
     failures: int = 0
     due: float | None = None
     """When it is looked at again although nothing happens."""
+    woken: bool = False
+    """Whether this sync is such a look."""
     strays: dict[str, Object] = field(default_factory=dict[str, Object])
     """Pods of ours, by uid, whose labels no longer match."""
     mould: tuple[Object, str, Object] | None = None
@@ -198,7 +199,7 @@ class DaemonSetController:
             return
         before = [it for it in kept.fleet.pods_on(node_of(pod)) if uid_of(it) == uid_of(pod)]
         if before and not is_ready(before[0]):
-            self._again_after(key, seconds + 1)
+            self._again_after(key, seconds)
 
     def _take_node(self, kind: str, node: Object) -> None:
         name = name_of(node)
@@ -239,8 +240,10 @@ class DaemonSetController:
     def _is_due(self, key: Key, kept: _Kept, at: float) -> None:
         if kept.due == at and self._kept.get(key) is kept:
             kept.due = None
+            kept.woken = True
             self._queue[key] = None
             self._run()
+            kept.woken = False
 
     def _sync(self, key: Key, kept: _Kept) -> None:
         daemonset = kept.object
@@ -471,11 +474,11 @@ class DaemonSetController:
         spec = {**mould["spec"], "affinity": pinned(mould["spec"], node)}
         pod = {**mould, "spec": spec}
         named = with_metadata(pod, name=self._name(kept, namespace_of(pod)))
-        why = refusal(self._site.store, named)
-        if why is not None:
+        admitted, why = self._site.admit(named)
+        if why:
             self._recorder.say(kept.object, "Warning", "FailedCreate", f"Error creating: {why}")
             return False
-        made = self._site.store.create("pods", named)
+        made = self._site.store.create("pods", admitted)
         message = f"Created pod: {name_of(made)}"
         self._recorder.say(kept.object, "Normal", "SuccessfulCreate", message)
         return True
@@ -512,7 +515,15 @@ class DaemonSetController:
         if status != before:
             self._site.store.update("daemonsets", {**found, "status": status})
         if terms.min_ready_seconds and tally.ready != tally.available:
-            self._again_after(key, terms.min_ready_seconds)
+            self._await_availability(key, kept, tally, terms.min_ready_seconds)
+
+    def _await_availability(self, key: Key, kept: _Kept, tally: Tally, seconds: int) -> None:
+        """Look again a whole minReadySeconds later, however soon a pod may be available.
+
+        So the status lags, as in recording 41: pods available after 30 s were counted after 60.
+        """
+        if kept.woken or tally.updated == tally.ready == tally.desired:
+            self._again_after(key, seconds)
 
 
 class _Worn:

@@ -27,7 +27,10 @@ class Kubelet:
         self.host_ip = f"192.168.{number // 250 % 250}.{number % 250 + 2}"
         self.recorder = Recorder(site.store, site.clock, "kubelet", node)
         self.images: set[str] = set()
-        self.network_broken = False
+        self.sets_up_network = True
+        """Whether sandboxes come up."""
+        self.takes_down_network = True
+        """Whether sandboxes go away."""
         self.alive = True
         self.era = 0
         """Timers of an earlier era are void: the process that set them is gone."""

@@ -37,7 +37,7 @@ class ContainerState:
     @property
     def succeeded(self) -> bool:
         """Whether it ended with 0."""
-        return dig(self.state, "terminated", "exitCode") == 0
+        return bool(dig(self.state, "terminated", "exitCode") == 0)
 
     def as_status(self) -> Object:
         """Return the entry of `containerStatuses`."""

@@ -162,7 +162,7 @@ class PodWorker:
         self._mount_wait = min(self._mount_wait * 2, MOUNT_RETRY_MAX)
 
     def _set_up_network(self) -> None:
-        if self.kubelet.network_broken:
+        if not self.kubelet.sets_up_network:
             sandbox = f"{self.site.random.getrandbits(256):064x}"
             cause = f'failed to setup network for sandbox "{sandbox}": plugin type="bridge"'
             message = f"rpc error: code = Unknown desc = {cause} failed (add)"
@@ -244,7 +244,7 @@ class PodWorker:
         return min(longest, self.grace) + self.site.between(0.05, 0.3)
 
     def _take_down(self) -> None:
-        if self.kubelet.network_broken:
+        if not self.kubelet.takes_down_network:
             self._stuck_in_network()
             return
         states = [it.stop() for it in (*self.inits, *self.mains)]

@@ -92,7 +92,7 @@ class History:
         for revision in sorted(old, key=lambda it: int(it["revision"])):
             if surplus <= 0:
                 return
-            if labels_of(revision).get(HASH_LABEL) not in worn:
+            if labels_of(revision).get(HASH_LABEL, "") not in worn:
                 self._remove(revision)
                 surplus -= 1
 

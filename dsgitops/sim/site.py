@@ -10,7 +10,12 @@ if TYPE_CHECKING:
     from random import Random
 
     from dsgitops.sim.clock import VirtualClock
+    from dsgitops.sim.objects import Object
     from dsgitops.sim.store import Store
+
+
+def _anyone(pod: Object) -> tuple[Object, str]:
+    return pod, ""
 
 
 @dataclass(slots=True)
@@ -21,6 +26,8 @@ class Site:
     clock: VirtualClock
     random: Random
     """The one source of chance: a world is repeated by its seed."""
+    admit: Callable[[Object], tuple[Object, str]] = _anyone
+    """Admission of new pods: the pod, changed or not, and the message of a refusal or ""."""
     backend_up: bool = True
     """Whether the backend answers that probes of port 5990 ask."""
     backend_watchers: list[Callable[[], None]] = field(default_factory=list["Callable[[], None]"])

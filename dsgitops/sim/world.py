@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from dsgitops.ports import Request
-from dsgitops.sim.admission import refusal
+from dsgitops.sim.admission import forbidden, refusal
 from dsgitops.sim.api import ApiServer
 from dsgitops.sim.clock import START, VirtualClock
 from dsgitops.sim.collector import Collector, delete_pod
@@ -34,6 +34,7 @@ from dsgitops.sim.scheduler import Scheduler
 from dsgitops.sim.site import Site
 from dsgitops.sim.store import Store
 from dsgitops.sim.transport import SimTransport
+from dsgitops.sim.writes import AdmissionRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -83,6 +84,8 @@ class World:
         for _ in range(nodes):
             self._register(f"node-{len(self.kubelets) + 1}", {}, ready=True)
         self.api = ApiServer(self.store, self.clock)
+        self.api.admission.append(self._admission)
+        self.site.admit = self._admitted
         self._ticked = 0.0
 
     def transport(self) -> SimTransport:
@@ -278,13 +281,19 @@ class World:
         }
         self.store.update("nodes", {**found, "metadata": metadata})
 
-    def break_network(self, node: str) -> None:
-        """Break a node's network plugin: no pod comes up or goes down there."""
-        self.kubelets[node].network_broken = True
+    def break_network(self, node: str, *, teardown: bool = False) -> None:
+        """Break a node's network plugin: no pod comes up there.
+
+        Args:
+            node: Which; it stays Ready.
+            teardown: None goes away either.
+        """
+        self.kubelets[node].sets_up_network = False
+        self.kubelets[node].takes_down_network = not teardown
 
     def mend_network(self, node: str) -> None:
         """Repair it."""
-        self.kubelets[node].network_broken = False
+        self.kubelets[node].sets_up_network = self.kubelets[node].takes_down_network = True
 
     def _change_node(self, node: str, change: Callable[[Object], Object]) -> None:
         found = self._found("nodes", "", node)
@@ -350,8 +359,8 @@ class World:
             for source in each(container, "envFrom"):
                 self._provide_source(namespace, source, "configMapRef", "secretRef")
             for env in each(container, "env"):
-                source: Object = env.get("valueFrom") or {}
-                self._provide_source(namespace, source, "configMapKeyRef", "secretKeyRef")
+                value: Object = env.get("valueFrom") or {}
+                self._provide_source(namespace, value, "configMapKeyRef", "secretKeyRef")
         for volume in each(spec, "volumes"):
             for source in (volume, *each(volume, "projected", "sources")):
                 self._provide_source(namespace, source, "configMap", "secret")
@@ -388,7 +397,7 @@ class World:
     # ------------------------------------------------------------------ people and their clients
 
     def apply(self, manifest: Object) -> Object:
-        """Create a DaemonSet through the API as another client; where it is there, merge into it.
+        """Create a DaemonSet through the API as another client; where it is there, replace it.
 
         Returns:
             The object as the API answered.
@@ -398,19 +407,18 @@ class World:
         """
         namespace = namespace_of(manifest) or "default"
         path = f"/apis/apps/v1/namespaces/{namespace}/daemonsets"
-        body = json.dumps(manifest).encode()
-        made = self.api.handle(
-            Request(
-                method="POST", path=path, body=body, headers={"Content-Type": "application/json"}
-            )
-        )
-        if made.status == 409:
-            patch = {"Content-Type": "application/merge-patch+json"}
-            path = f"{path}/{name_of(manifest)}"
-            made = self.api.handle(Request(method="PATCH", path=path, body=body, headers=patch))
-        answer: Object = json.loads(made.body)
-        if made.status not in (200, 201):
-            raise ValueError(f"the API answered {made.status}: {answer.get('message')}")
+        live = self.store.get("daemonsets", namespace, name_of(manifest))
+        if live is None:
+            return self._send("POST", path, manifest)
+        return self._send("PUT", f"{path}/{name_of(manifest)}", _replacing(live, manifest))
+
+    def _send(self, method: Literal["POST", "PUT"], path: str, body: Object) -> Object:
+        headers = {"Content-Type": "application/json", "User-Agent": "person"}
+        request = Request(method=method, path=path, body=json.dumps(body).encode(), headers=headers)
+        answered = self.api.handle(request)
+        answer: Object = json.loads(answered.body)
+        if answered.status not in (200, 201):
+            raise ValueError(f"the API answered {answered.status}: {answer.get('message')}")
         return answer
 
     def delete_pod(self, namespace: str, name: str) -> None:
@@ -453,6 +461,25 @@ class World:
             if (controller_of(it) or {}).get("uid") == uid
         ]
 
-    def admit(self, pod: Object) -> str | None:
-        """Return why the API refuses a new pod (403), None where it may come."""
-        return refusal(self.store, pod)
+    def _admission(self, verb: str, resource: str, item: Object, _old: Object | None) -> Object:
+        """Be the API server's own admission plugins, for pods."""
+        if verb == "create" and resource == "pods" and (why := refusal(self.store, item)):
+            raise AdmissionRefused(why)
+        return item
+
+    def _admitted(self, pod: Object) -> tuple[Object, str]:
+        try:
+            return self.api.admit("create", "pods", pod), ""
+        except AdmissionRefused as refused:
+            return pod, forbidden(pod, str(refused))
+
+
+def _replacing(live: Object, manifest: Object) -> Object:
+    """Return the body that replaces a live object's spec, and adds to its metadata."""
+    given, there = manifest["metadata"], live["metadata"]
+    metadata = {
+        **there,
+        "labels": {**there.get("labels", {}), **given.get("labels", {})},
+        "annotations": {**there.get("annotations", {}), **given.get("annotations", {})},
+    }
+    return {**live, "metadata": metadata, "spec": manifest["spec"]}
