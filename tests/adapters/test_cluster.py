@@ -27,7 +27,7 @@ REF = Ref("logging", "agent")
 
 def manifest(name="agent", tag="v1", namespace="logging", **spec):
     labels = {"app": name}
-    container = {"name": "agent", "image": f"dev.local/agent:{tag}"}
+    container = {"name": "agent", "image": f"quay.io/acme/agent:{tag}"}
     return {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
