@@ -20,7 +20,7 @@ from dsgitops.sim.watches import BOOKMARK_EVERY, LONGEST, Hub, Refusal, Terms, W
 from dsgitops.sim.writes import Options, Writer, Written
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from dsgitops.ports import Clock, Request, Response, Stream, Wake
@@ -55,6 +55,7 @@ class ApiServer:
         self.clock = clock
         self._now = clock.now
         self._hub = Hub()
+        self._ticking: list[Callable[[], None]] = []
         self._reader = reads.Reader(store)
         self._writer = Writer(store, clock.now, self.admission)
         store.listen(self._hub.take)
@@ -90,9 +91,15 @@ class ApiServer:
     def tick(self, now: datetime) -> None:
         """Send bookmarks, end watches and finish namespaces as virtual time goes by."""
         self._hub.tick(now)
+        for call in self._ticking:
+            call()
         for namespace in self.store.list("namespaces"):
             if namespace["metadata"].get("deletionTimestamp"):
                 self._empty(namespace["metadata"]["name"])
+
+    def on_tick(self, call: Callable[[], None]) -> None:
+        """Have `call` run at every tick: what disturbs open watches does so in time."""
+        self._ticking.append(call)
 
     @property
     def due(self) -> datetime | None:

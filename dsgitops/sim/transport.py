@@ -44,6 +44,7 @@ class SimTransport:
         self._now = api.clock.now
         self._headers = {"User-Agent": "dsgitops", **(headers or {})}
         self._open: list[Watch] = []
+        api.on_tick(self.disturb)
 
     def send(self, request: Request) -> Response:
         """Send and return the whole answer.
