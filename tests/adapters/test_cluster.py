@@ -10,6 +10,7 @@ from random import Random
 
 import pytest
 
+from dsgitops.adapters.kubernetes import wire
 from dsgitops.adapters.kubernetes.cluster import KubernetesCluster
 from dsgitops.adapters.kubernetes.following import OWN_WATCHES_MAX, label_selector
 from dsgitops.adapters.kubernetes.writes import request_of
@@ -19,7 +20,8 @@ from dsgitops.core.model import Desired, Phase, Ref
 from dsgitops.core.record import LastGood, Record
 from dsgitops.errors import ActionRefused, ClusterUnreachable, Stale
 from dsgitops.ports import NONE, Response
-from dsgitops.sim.faults import Faults
+from dsgitops.sim.access import from_policy
+from dsgitops.sim.faults import Fault, Faults, Kind
 from dsgitops.sim.world import World
 
 REF = Ref("logging", "agent")
@@ -689,6 +691,170 @@ def test_a_missing_namespace_is_asked_for_again(scene):
     touched = scene.go(301, step=1)
     assert ref in touched
     assert scene.observe(ref).refusal is None
+
+
+# ---------------------------------------------------------------------------- rights
+
+RIGHTS = (
+    {
+        "apiGroups": ["apps"],
+        "resources": ["daemonsets"],
+        "verbs": ["get", "list", "watch", "patch", "create", "delete"],
+    },
+    {
+        "apiGroups": ["apps"],
+        "resources": ["controllerrevisions"],
+        "verbs": ["get", "list", "watch"],
+    },
+    {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "delete"]},
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["list", "watch"]},
+)
+NODES = ({"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]},)
+
+
+def allowed(*namespaces, without=""):
+    rules = [each for each in RIGHTS if without not in each["resources"]]
+    given = from_policy(NODES, None)
+    for namespace in namespaces:
+        given += from_policy(rules, namespace)
+    return given
+
+
+def test_the_documented_rights_are_enough_for_everything():
+    scene = Scene()
+    scene.world.api.account.rules = allowed("logging")
+    scene.go()
+    scene.apply()
+    scene.go(15)
+    scene.rehearse(manifest(tag="v2"))
+    scene.perform(Remember(ref=REF, body=bodies.remember(scene.live(), RECORD.next())))
+    scene.cluster.follow(frozenset({REF}))
+    scene.go(1)
+    scene.perform(delete(scene.observe().pods[0]))
+    scene.perform(
+        Prune(ref=REF, uid=scene.live().uid, resource_version=scene.live().resource_version)
+    )
+    scene.go(30)
+
+    assert scene.observe().live is None
+    assert scene.cluster.faults() == {}
+
+
+def test_a_namespace_whose_rights_are_taken_away_freezes_alone_and_thaws():
+    scene = Scene(namespaces=("one", "two"))
+    scene.world.api.account.rules = allowed("one", "two")
+    for namespace in ("one", "two"):
+        scene.world.apply(manifest(namespace=namespace))
+    scene.go(5)
+    scene.world.api.account.rules = allowed("one")
+    for stream in scene.tap.streams:
+        stream.close()
+    scene.go(120)
+
+    one, two = (scene.observe(Ref(each, "agent")) for each in ("one", "two"))
+    assert one.live_since is not None
+    assert (two.live_since, two.live is None) == (None, False), "frozen, not forgotten"
+    assert isinstance(scene.cluster.faults()["daemonsets in two"], ActionRefused)
+
+    scene.world.api.account.rules = allowed("one", "two")
+    touched = scene.go(240, step=2)
+    assert Ref("two", "agent") in touched
+    assert scene.observe(Ref("two", "agent")).live_since is not None
+
+
+def test_without_the_right_to_events_a_rollout_is_followed_all_the_same():
+    scene = Scene()
+    scene.go()
+    scene.apply()
+    scene.go(15)
+    scene.world.api.account.rules = [
+        rule for rule in allowed("logging") if rule.resources != ("events",)
+    ]
+    scene.cluster.follow(frozenset({REF}))
+    scene.go(2)
+
+    observed = scene.observe()
+    assert observed.followed
+    assert len(observed.pods) == 3
+    assert observed.live_since is not None
+    assert "events in logging" in scene.cluster.faults()
+
+
+# ---------------------------------------------------------------------------- faults
+
+READS = (Kind.DROPPED, Kind.SILENT, Kind.THROTTLED, Kind.ERROR, Kind.UNAVAILABLE, Kind.TIMEOUT,
+         Kind.LOST_BEFORE, Kind.LOST_AFTER, Kind.STALE, Kind.FORBIDDEN)  # fmt: skip
+
+
+def disturb(scene, dice):
+    """Do something to the cluster that the watches have to tell."""
+    pick = dice.randrange(6)
+    if pick == 0:
+        scene.edit(labels={"n": str(dice.randrange(1000))})
+    elif pick == 1:
+        scene.edit(status={"numberAvailable": dice.randrange(9)})
+    elif pick == 2:
+        scene.world.label("node-1", n=str(dice.randrange(1000)))
+    elif pick == 3 and (pods := scene.world.store.list("pods", "logging")):
+        scene.world.delete_pod("logging", dice.choice(pods)["metadata"]["name"])
+    elif pick == 4:
+        scene.world.store.compact(scene.world.store.version)
+    elif pick == 5:
+        scene.world.apply(manifest(f"d{dice.randrange(3)}", tag=f"v{dice.randrange(9)}"))
+
+
+def assert_the_copy_is_true(scene):
+    store = scene.world.store
+    for stored in store.list("daemonsets", "logging"):
+        ref = Ref("logging", stored["metadata"]["name"])
+        assert scene.observe(ref).live == wire.daemonset(stored)
+    assert {each.name: each for each in scene.observe().nodes} == {
+        each["metadata"]["name"]: wire.node(each) for each in store.list("nodes")
+    }
+    uid = scene.live().uid
+    pods = [wire.pod(each) for each in store.list("pods", "logging")]
+    theirs = {pod.name: pod for pod in pods if pod.owner == uid}
+    assert {pod.name: pod for pod in scene.observe().pods} == theirs
+    owned = [wire.revision(each) for each in store.list("controllerrevisions", "logging")]
+    assert set(scene.observe().revisions and [r.name for r in scene.observe().revisions]) == {
+        each.name for each in owned if each.owner == uid
+    }
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_goes_wrong_the_copy_ends_true_and_never_goes_back(running, seed):
+    dice = Random(seed)
+    running.cluster.follow(frozenset({REF}))
+    running.go(1)
+    kinds = dice.sample(READS, 4)
+    for kind in kinds:
+        running.faults.add(
+            Fault(kind=kind, methods=("GET", "WATCH"), probability=dice.uniform(0.1, 0.6))
+        )
+    version = 0
+    for _ in range(60):
+        disturb(running, dice)
+        running.go(dice.choice((0.5, 2, 10)), step=0.5)
+        seen = int(running.live().resource_version)
+        assert seen >= version or Kind.STALE in kinds
+        version = seen
+
+    running.faults.faults.clear()
+    running.go(400, step=2)
+
+    assert_the_copy_is_true(running)
+    assert running.observe().live_since is not None
+    assert running.cluster.faults() == {}
+
+
+def test_no_fault_makes_a_storm_of_requests(running):
+    running.faults.add(Fault(kind=Kind.ERROR, methods=("GET", "WATCH")))
+    for stream in running.tap.streams:
+        stream.close()
+    before = len(running.tap.requests) + len(running.tap.opened)
+    running.go(600, step=1)
+
+    assert len(running.tap.requests) + len(running.tap.opened) - before < 3 * 60
 
 
 # ---------------------------------------------------------------------------- never
