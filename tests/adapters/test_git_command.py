@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -105,6 +108,29 @@ def test_nothing_of_the_agents_environment_is_inherited(surroundings, monkeypatc
         "_",
     }
     assert "canary" not in answer.out.decode()
+
+
+def test_the_version_of_git_is_known(tmp_path):
+    assert command.version(tmp_path) >= (2, 30)
+
+
+def test_when_the_agent_exits_git_does_not_stay_behind(tmp_path):
+    """A poll hangs in a daemon thread, the main thread ends."""
+    script = f"""
+import os, threading, time
+from pathlib import Path
+from dsgitops.adapters.git import command, environment
+surroundings = environment.local(Path({str(tmp_path)!r}), os.environ)
+arguments = ["-c", "alias.x=!echo $$ > {tmp_path}/pid; sleep 60", "x"]
+run = lambda: command.run(arguments, environment=surroundings, deadline=time.monotonic() + 60)
+threading.Thread(target=run, daemon=True).start()
+while not Path("{tmp_path}/pid").exists() or not Path("{tmp_path}/pid").read_text():
+    time.sleep(0.01)
+"""
+    root = Path(command.__file__).parents[3]
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=root, timeout=20)
+
+    assert not is_alive(int((tmp_path / "pid").read_text()))
 
 
 @pytest.mark.parametrize("env_is_there", [True, False])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from git_repositories import DAEMONSET, Repository, source_of
 
-from dsgitops.adapters.git import source as source_module
+from dsgitops.adapters.git import mirror as mirror_module
 from dsgitops.errors import SourceRefused, SourceUnreachable
 
 if TYPE_CHECKING:
@@ -60,13 +60,13 @@ def test_an_unchanged_tip_is_the_same_tree_and_costs_one_fetch(repository, cache
     source = source_of(repository, cache)
     first = source.fetch()
     ran = []
-    run = source_module.Mirror._run
-    local = source_module.Mirror._local
+    run = mirror_module.Mirror._run
+    local = mirror_module.Mirror._local
     monkeypatch.setattr(
-        source_module.Mirror, "_run", lambda *a, **k: ran.append("remote") or run(*a, **k)
+        mirror_module.Mirror, "_run", lambda *a, **k: ran.append("remote") or run(*a, **k)
     )
     monkeypatch.setattr(
-        source_module.Mirror,
+        mirror_module.Mirror,
         "_local",
         lambda self, *a, **k: ran.append(a[0]) or local(self, *a, **k),
     )
@@ -341,6 +341,20 @@ def test_a_huge_file_is_a_problem_of_its_own(repository, cache):
 
     assert paths(tree) == ["good.yaml"]
     assert "bytes" in problems(tree)["huge.yaml"]
+
+
+def test_a_transfer_that_would_fill_the_disk_is_stopped(repository, cache, monkeypatch):
+    monkeypatch.setattr(mirror_module, "FETCH_BYTES_MAX", 100_000)
+    repository.commit({"a.yaml": "1"})
+    source = source_of(repository, cache)
+    before = source.fetch()
+    repository.commit({"a.yaml": "1", "film.bin": os.urandom(3_000_000).hex()})
+
+    with pytest.raises(SourceRefused, match="more than is taken"):
+        source.fetch()
+
+    assert source.last() == before
+    assert not list(cache.rglob("tmp_*"))
 
 
 def test_attributes_and_filters_have_no_effect(repository, cache):

@@ -6,6 +6,7 @@ its timeouts are not used: they look children up by `ps` and miss those that mov
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import re
@@ -36,6 +37,17 @@ _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 _QUERY = re.compile(r"(?<=://)(\S*?)\?[^\s']*")
+
+_running: set[subprocess.Popen[bytes]] = set()
+"""Started and not ended.  Each leads a group of its own, which a Ctrl-C does not reach."""
+
+
+@atexit.register
+def _kill_running() -> None:
+    """Polls run in daemon threads: at the interpreter's end nobody else would kill their git."""
+    for process in tuple(_running):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 class Overdue(Exception):
@@ -94,6 +106,7 @@ def run(  # noqa: PLR0913 - each is a limit of its own
         stdin.seek(0)
         started = _start(arguments, environment, stdin)
         process: subprocess.Popen[bytes] = started.proc
+        _running.add(process)
         try:
             out, err = _drain(process, deadline, out_max, guard)
             code = process.wait(timeout=max(0.0, deadline - time.monotonic()))
@@ -104,10 +117,26 @@ def run(  # noqa: PLR0913 - each is a limit of its own
             _kill(process)
             raise
         finally:
+            _running.discard(process)
             _close(process)
     if code == NOT_FOUND:
         raise _missing()
     return Answer(code, out, sanitise(err))
+
+
+def version(home: Path) -> tuple[int, ...]:
+    """Return git's version: `(2, 39, 5)`.  Before 2.39 transfers are less guarded: warn.
+
+    Args:
+        home: An empty folder.
+
+    Raises:
+        SourceUnreachable: git is not installed.
+    """
+    surroundings = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(home)}
+    answer = run(["version"], environment=surroundings, deadline=time.monotonic() + 10)
+    numbers = re.search(rb"[0-9]+(?:\.[0-9]+)+", answer.out)
+    return tuple(int(part) for part in numbers[0].split(b".")) if numbers else ()
 
 
 def _start(arguments: Sequence[str], environment: Mapping[str, str], stdin: IO[bytes]) -> Any:  # noqa: ANN401 - GitPython's handle; letting go of it kills the process

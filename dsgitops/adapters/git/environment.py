@@ -194,6 +194,8 @@ _SETTINGS: dict[str, str] = {
     "transfer.bundleURI": "false",
     "transfer.credentialsInUrl": "die",
     "fetch.recurseSubmodules": "false",
+    "fetch.unpackLimit": "1",  # always a pack: what a transfer adds is seen in one folder
+    "gc.bigPackThreshold": "256m",
     "http.followRedirects": "false",
     "http.lowSpeedLimit": "1000",
     "http.lowSpeedTime": "20",

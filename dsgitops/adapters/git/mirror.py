@@ -61,6 +61,8 @@ class Mirror:
     address: Address
     auth: Auth
     _environments: dict[str, dict[str, str]] = field(default_factory=dict, init=False)
+    _filled: bool = field(default=False, init=False)
+    """Whether a fetch was seen to have succeeded: the next one needs no depth."""
 
     def exists(self) -> bool:
         """Whether it was created, and not half."""
@@ -82,6 +84,7 @@ class Mirror:
         """
         try:
             self.remove()
+            self._filled = False
             self.home.mkdir(parents=True, exist_ok=True)
             self.directory.parent.mkdir(parents=True, exist_ok=True)
             if self.address.scheme == "file":
@@ -113,6 +116,7 @@ class Mirror:
         try:
             self.remove()
             other.directory.replace(self.directory)
+            self._filled = other._filled
         except OSError as error:
             raise _unwritable(error) from error
 
@@ -133,7 +137,7 @@ class Mirror:
             Overdue: The deadline passed.
             Oversized: It would add more than `FETCH_BYTES_MAX`.
         """
-        first = self.tip(INCOMING) is None
+        first = not self._filled and self.tip(INCOMING) is None
         arguments = [
             "fetch",
             "--quiet",
@@ -148,7 +152,9 @@ class Mirror:
             f"+{wanted}:{INCOMING}",
         ]
         guard = command.growth_guard(self.directory / "objects" / "pack", FETCH_BYTES_MAX)
-        return self._run(["--git-dir", str(self.directory), *arguments], deadline, guard=guard)
+        answer = self._run(["--git-dir", str(self.directory), *arguments], deadline, guard=guard)
+        self._filled = self._filled or answer.code == 0
+        return answer
 
     def remote_refs(self, pattern: str, *, deadline: float) -> Mapping[str, str] | Answer:
         """Ask the remote for its refs (name to object id), or return why it did not say.

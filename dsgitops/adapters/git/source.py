@@ -11,15 +11,14 @@ import hashlib
 import threading
 import time
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from dsgitops.adapters.git import address as addresses
+from dsgitops.adapters.git import credentials, diagnosis, tree
 from dsgitops.adapters.git import revision as revisions
-from dsgitops.adapters.git import tree
 from dsgitops.adapters.git.command import Answer, Overdue, Oversized
-from dsgitops.adapters.git.environment import Https, Ssh
 from dsgitops.adapters.git.mirror import ACCEPTED, INCOMING, LOCAL_SECONDS, Damaged, Mirror
+from dsgitops.adapters.git.tracked import Tracked
 from dsgitops.errors import SourceRefused, SourceUnreachable
 from dsgitops.ports import File, Tree
 
@@ -27,31 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from dsgitops.adapters.git.address import Address
-    from dsgitops.adapters.git.environment import Auth
     from dsgitops.adapters.git.mirror import Format
-    from dsgitops.adapters.git.revision import Revision
 
 HISTORY_MAX = 50
 """Commits that the Lease names (`interfaces.md`, run)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tracked:
-    """What is followed: one source of the settings, checked."""
-
-    name: str
-    address: Address
-    revision: Revision
-    path: str = ""
-    """Folder (or one file) from the repository's root; empty: all of it."""
-    auth: Auth = None
-    timeout: float = 60.0
-    """Seconds for a whole `fetch`, diagnosis and a second try included."""
-    require_fast_forward: bool = False
-    allow_empty: bool = False
-    allowed_signers: Path | None = None
-    """Where given, a commit is used only when one of these SSH keys signed it."""
 
 
 @dataclass(slots=True)
@@ -63,10 +41,11 @@ class GitSource:
     """Folder of all mirrors; this source's own is made in it."""
     _mirror: Mirror = field(init=False)
     _swap: threading.RLock = field(default_factory=threading.RLock, init=False)
+    """Held for short local commands, and while a new mirror takes the old one's place."""
     _tree: Tree | None = field(default=None, init=False)
     _damaged: bool = field(default=False, init=False)
-    _unusable: tuple[str, str] = field(default=("", ""), init=False)
-    """(what the remote had, why it could not be taken): not downloaded again every poll."""
+    _unusable: tuple[str, SourceRefused] | None = field(default=None, init=False)
+    """(what the remote had, why it could not be taken): not tried from scratch every poll."""
     _plain: dict[str, bool] = field(default_factory=dict, init=False)
     """Small blobs: whether they are no LFS pointers."""
 
@@ -89,24 +68,20 @@ class GitSource:
         """See `ports.Source.fetch`."""
         deadline = time.monotonic() + self.tracked.timeout
         self._refuse_metadata_host()
-        self._require_secrets()
+        credentials.require(self.tracked.auth)
         try:
-            try:
-                return self._take(self._bring(deadline))
-            except Damaged:
-                return self._take(self._bring_anew(self._mirror.format(), deadline))
+            return self._fetch_and_take(deadline)
         except Overdue:
             self._mirror.sweep()
             raise SourceUnreachable(
-                f"{self._where} did not answer within {self.tracked.timeout:g} s"
+                f"{self.tracked.where} did not answer within {self.tracked.timeout:g} s"
             ) from None
         except Oversized:
             self._mirror.sweep()
             raise SourceRefused(
-                f"{self._where} sends more than is taken", remedy="keep manifests in a smaller one"
+                f"{self.tracked.where} sends more than is taken",
+                remedy="keep manifests in a repository of their own",
             ) from None
-        except Damaged:
-            raise SourceUnreachable("the mirror is damaged and could not be mended") from None
 
     def last(self) -> Tree | None:
         """See `ports.Source.last`."""
@@ -118,7 +93,7 @@ class GitSource:
             try:
                 commit = self._mirror.tip(ACCEPTED)
                 self._tree = None if commit is None else self._listing(commit)
-            except (Damaged, Overdue, Oversized, SourceRefused):
+            except (Damaged, Overdue, Oversized, SourceRefused, SourceUnreachable):
                 return None
         return self._tree
 
@@ -159,6 +134,18 @@ class GitSource:
 
     # ------------------------------------------------------------------------ bringing
 
+    def _fetch_and_take(self, deadline: float) -> Tree:
+        try:
+            return self._take(self._bring(deadline))
+        except Damaged:
+            pass  # the fetch went well, and still something is missing: the cache is at fault
+        try:
+            return self._take(self._bring_anew(self._mirror.format(), deadline))
+        except Damaged:
+            raise SourceUnreachable(
+                "the mirror is damaged and could not be mended", remedy="check the disk of cacheDir"
+            ) from None
+
     def _bring(self, deadline: float) -> str:
         """Fetch; return the commit that the remote has."""
         if self._damaged:
@@ -170,16 +157,18 @@ class GitSource:
         answer = self._fetch(self._mirror, wanted, deadline)
         if answer.code == 0:
             return self._tip(self._mirror)
-        object_format = self._diagnose(wanted, answer, deadline)
-        if object_format == self._mirror.format():
+        tip = diagnosis.diagnose(self._mirror, self.tracked, wanted, answer, deadline=deadline)
+        if self._unusable is not None and self._unusable[0] == tip.id:
+            raise self._unusable[1]
+        if tip.format == self._mirror.format():
             # The remote is well: was it the way there?  A stale lock?
             self._mirror.sweep()
             answer = self._fetch(self._mirror, wanted, deadline)
             if answer.code == 0:
                 return self._tip(self._mirror)
             if fresh:
-                raise self._not_taken(answer)
-        return self._bring_anew(object_format, deadline)
+                raise self._refusal(answer, tip.id)
+        return self._bring_anew(tip.format, deadline)
 
     def _bring_anew(self, object_format: Format, deadline: float) -> str:
         """Fetch into a new mirror beside the old one; swap when it is whole."""
@@ -189,10 +178,10 @@ class GitSource:
         wanted = self._wanted(deadline)
         answer = self._fetch(other, wanted, deadline)
         if answer.code:
-            found = self._diagnose(wanted, answer, deadline)
-            if found == object_format:
-                raise self._not_taken(answer)
-            return self._bring_anew(found, deadline)
+            tip = diagnosis.diagnose(other, self.tracked, wanted, answer, deadline=deadline)
+            if tip.format == object_format:
+                raise self._refusal(answer, tip.id)
+            return self._bring_anew(tip.format, deadline)
         commit = self._tip(other)
         with self._swap:
             self._mirror.replace_with(other)
@@ -216,11 +205,11 @@ class GitSource:
             return revision.name
         refs = self._mirror.remote_refs("refs/tags/*", deadline=deadline)
         if isinstance(refs, Answer):
-            raise self._unreachable(refs)
+            raise diagnosis.unreachable(self.tracked, refs)
         tag = revisions.highest((name.removeprefix("refs/tags/") for name in refs), revision.value)
         if tag is None:
             raise SourceRefused(
-                f"no tag of {self._where} is in the range {revision.value}",
+                f"no tag of {self.tracked.where} is in the range {revision.value}",
                 remedy="push a tag such as v1.2.3, or widen ref.semver",
             )
         return f"refs/tags/{tag}"
@@ -231,59 +220,11 @@ class GitSource:
             raise Damaged
         return commit
 
-    # ------------------------------------------------------------------------ diagnosing
-
-    def _diagnose(self, wanted: str, answer: Answer, deadline: float) -> Format:
-        """Find out why a fetch failed.  Return the remote's format: it is well, and so is the ref.
-
-        git's words differ between versions and transports; asking for the refs does not.
-        """
-        tags = wanted.startswith("refs/tags/")
-        refs = self._mirror.remote_refs(
-            "refs/tags/*" if tags else "refs/heads/*", deadline=deadline
-        )
-        if isinstance(refs, Answer):
-            raise self._unreachable(refs if refs.said else answer)
-        if not refs and not tags:
-            # A web page with status 200 looks just so: git takes it for a "dumb" server's list.
-            raise SourceRefused(
-                f"{self._where} is empty: it has no branch",
-                remedy="push a commit; over https, check that a Git server answers there",
-            )
-        if wanted.startswith("refs/") and wanted not in refs:
-            raise self._no_such_ref(wanted, refs)
-        tip = refs.get(wanted, wanted)
-        if self._unusable[0] == tip and self._unusable[1]:
-            raise SourceRefused(self._unusable[1], remedy="run git fsck in the repository")
-        sample = next(iter(refs.values()), wanted)
-        if self.tracked.revision.kind == "commit" and len(sample) == len(wanted):
-            raise SourceRefused(
-                f"{self._where} does not hand out commit {wanted}",
-                remedy="check ref.commit; some servers hand out branches and tags only",
-            )
-        self._unusable = (tip, "")
-        return "sha256" if len(sample) == 64 else "sha1"
-
-    def _no_such_ref(self, wanted: str, refs: Mapping[str, str]) -> SourceRefused:
-        kind = "tag" if wanted.startswith("refs/tags/") else "branch"
-        short = wanted.split("/", 2)[2]
-        names = [name.split("/", 2)[2] for name in refs if name.count("/") >= 2]
-        near = [name for name in get_close_matches(short, names, n=1) if name.isprintable()]
-        remedy = f"did you mean {near[0]}?" if near else f"check ref.{kind}"
-        return SourceRefused(f"{self._where} has no {kind} {short}", remedy=remedy)
-
-    def _not_taken(self, answer: Answer) -> SourceRefused | SourceUnreachable:
-        """The remote is well and a new mirror cannot take what it sends."""
-        what = f"what {self._where} sends cannot be taken: {answer.said or 'git gave no reason'}"
-        if "fsck" not in answer.said:
-            self._unusable = ("", "")
-            return SourceUnreachable(what)
-        self._unusable = (self._unusable[0], what)
-        return SourceRefused(what, remedy="run git fsck in the repository")
-
-    def _unreachable(self, answer: Answer) -> SourceUnreachable:
-        said = self._redacted(answer.said) or "git gave no reason"
-        return SourceUnreachable(f"{self._where} cannot be read: {said}", remedy=_remedy(said))
+    def _refusal(self, answer: Answer, tip: str) -> SourceRefused | SourceUnreachable:
+        error = diagnosis.not_taken(self.tracked, answer)
+        if isinstance(error, SourceRefused):
+            self._unusable = (tip, error)
+        return error
 
     # ------------------------------------------------------------------------ accepting
 
@@ -293,20 +234,15 @@ class GitSource:
         if before is not None and before.commit == commit:
             return before
         self._require_descent(before, commit)
-        signers = self.tracked.allowed_signers
-        if signers is not None and not self._mirror.is_signed(commit, signers):
-            raise SourceRefused(
-                f"commit {commit[:12]} is not signed by a key that is allowed",
-                remedy="sign it, or add the key to verify.ssh.allowedSignersFile",
-            )
+        self._require_signature(commit)
         found = self._listing(commit)
         self._mirror.accept(commit)
         self._tree = found
-        # Without a deadline of the poll: the commit is accepted, packing may take its time.
         self._tidy()
         return found
 
     def _tidy(self) -> None:
+        """Pack where needed.  The commit is accepted already: this has a deadline of its own."""
         try:
             self._mirror.tidy(deadline=time.monotonic() + LOCAL_SECONDS)
         except (Overdue, SourceUnreachable):
@@ -317,27 +253,40 @@ class GitSource:
             return
         if self._mirror.contains(before.commit, commit) is not True:
             raise SourceRefused(
-                f"{self._where} was rewritten: {commit[:12]} does not follow {before.commit[:12]}",
+                f"{self.tracked.where} was rewritten: {commit[:12]} does not follow "
+                f"{before.commit[:12]}",
                 remedy="push a commit on top of the old one, or set requireFastForward: false",
             )
 
+    def _require_signature(self, commit: str) -> None:
+        signers = self.tracked.allowed_signers
+        if signers is not None and not self._mirror.is_signed(commit, signers):
+            raise SourceRefused(
+                f"commit {commit[:12]} is not signed by a key that is allowed",
+                remedy="sign it, or add the key to verify.ssh.allowedSignersFile",
+            )
+
     def _listing(self, commit: str) -> Tree:
-        entries = self._mirror.entries(commit, self.tracked.path)
-        below = self.tracked.path
+        below = self.tracked.folder
+        entries = self._mirror.entries(commit, below)
         if entries is None:
-            single = self._mirror.entry(commit, self.tracked.path)
-            if single is None or single.mode not in {"100644", "100755"}:
-                raise SourceRefused(
-                    f"commit {commit[:12]} of {self._where} has no folder {self.tracked.path}",
-                    remedy="check path",
-                )
-            entries, below = [single], below.rpartition("/")[0]
-        if len(entries) > tree.FILES_MAX * 5 or tree.too_deep(entries):
+            entries, below = [self._only_file(commit)], below.rpartition("/")[0]
+        if len(entries) > tree.ENTRIES_MAX or tree.too_deep(entries):
             raise Oversized
         listing = tree.survey(entries, below=below)
         if len(listing.files) > tree.FILES_MAX:
             raise Oversized
         return self._as_tree(commit, listing)
+
+    def _only_file(self, commit: str) -> tree.Entry:
+        """Return the entry of a path that names one regular file."""
+        single = self._mirror.entry(commit, self.tracked.folder)
+        if single is None or not single.is_regular:
+            raise SourceRefused(
+                f"commit {commit[:12]} of {self.tracked.where} has no folder {self.tracked.folder}",
+                remedy="check path",
+            )
+        return single
 
     def _as_tree(self, commit: str, listing: tree.Listing) -> Tree:
         pointers = self._lfs_pointers(listing.suspects)
@@ -346,36 +295,25 @@ class GitSource:
         problems = tuple(sorted((*listing.problems, *said)))
         if not files and not problems and not self.tracked.allow_empty:
             raise SourceRefused(
-                f"commit {commit[:12]} of {self._where} has no manifest in "
-                f"{self.tracked.path or 'its root'}",
+                f"commit {commit[:12]} of {self.tracked.where} has no manifest in "
+                f"{self.tracked.folder or 'its root'}",
                 remedy="check path, or set allowEmpty: true",
             )
-        return Tree(commit=commit, display=self._display(commit), files=files, problems=problems)
+        display = self.tracked.display(commit)
+        return Tree(commit=commit, display=display, files=files, problems=problems)
 
     def _lfs_pointers(self, suspects: tuple[File, ...]) -> frozenset[str]:
-        unknown = {each.blob for each in suspects} - self._plain.keys()
+        """Return the paths whose files are LFS pointers; each small blob is read once."""
+        wanted = {each.blob for each in suspects}
+        known = {blob: plain for blob, plain in self._plain.items() if blob in wanted}
+        unknown = wanted - known.keys()
         if unknown:
             blobs = self._mirror.blobs(unknown)
-            self._plain = {
-                each.blob: not blobs[each.blob].startswith(tree.LFS_POINTER)
-                if each.blob in blobs
-                else self._plain[each.blob]
-                for each in suspects
-            }
-        return frozenset(each.path for each in suspects if not self._plain[each.blob])
-
-    def _display(self, commit: str) -> str:
-        revision = self.tracked.revision
-        algorithm = "sha256" if len(commit) == 64 else "sha1"
-        ref = "" if revision.kind == "commit" else f"{revision.value}@"
-        return f"{ref}{algorithm}:{commit}"
+            known |= {blob: not text.startswith(tree.LFS_POINTER) for blob, text in blobs.items()}
+        self._plain = known
+        return frozenset(each.path for each in suspects if not known[each.blob])
 
     # ------------------------------------------------------------------------ small questions
-
-    @property
-    def _where(self) -> str:
-        """The repository in messages: its host and path without credentials."""
-        return self.tracked.address.url
 
     def _mirror_in(self, directory: Path, home: Path) -> Mirror:
         tracked = self.tracked
@@ -389,47 +327,5 @@ class GitSource:
                 remedy="check the URL and the cluster's DNS",
             )
 
-    def _secret_files(self) -> tuple[Path, ...]:
-        auth = self.tracked.auth
-        files: tuple[Path | None, ...] = ()
-        if isinstance(auth, Https):
-            files = (auth.username_file, auth.password_file)
-        if isinstance(auth, Ssh):
-            files = (auth.key_file, auth.known_hosts_file)
-        return tuple(path for path in files if path is not None)
 
-    def _require_secrets(self) -> None:
-        """Read secrets' files anew each time: they are rotated under us."""
-        for path in self._secret_files():
-            try:
-                text = path.read_bytes().strip()
-            except OSError as error:
-                why = error.strerror or "unreadable"
-                raise SourceUnreachable(f"secret file {path} cannot be read: {why}") from None
-            if not text:
-                raise SourceUnreachable(f"secret file {path} is empty")
-            if isinstance(self.tracked.auth, Https) and any(byte < 32 for byte in text):
-                raise SourceUnreachable(f"secret file {path} has more than one line")
-
-    def _redacted(self, said: str) -> str:
-        """Take out what the secret files hold, should git or a server repeat it."""
-        if not isinstance(self.tracked.auth, Https):
-            return said
-        for path in self._secret_files():
-            try:
-                secret = path.read_text(encoding="utf-8", errors="replace").strip()
-            except OSError:
-                continue
-            said = said.replace(secret, "…") if secret else said
-        return said
-
-
-def _remedy(said: str) -> str:
-    """Return what helps against the commonest of git's complaints; empty: nothing known."""
-    if said.startswith("Host key"):
-        return "the host key is not in auth.ssh.knownHostsFile, or it changed"
-    if "Authentication failed" in said or "Permission denied" in said or "could not read" in said:
-        return "check the source's auth files"
-    if "certificate" in said:
-        return "check the server's certificate, or set auth.https.caFile"
-    return ""
+__all__ = ["GitSource", "Tracked"]

@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SUFFIXES = (".yaml", ".yml", ".json")
+_SUFFIXES = tuple(suffix.encode() for suffix in SUFFIXES)
 FILE_BYTES_MAX = 4 * 1024 * 1024
 """An object in the API may have 1.5 MiB; a file may hold several."""
 FILES_MAX = 20_000
+ENTRIES_MAX = 200_000
+"""Files of any kind below the path."""
 DEPTH_MAX = 64
 LISTING_BYTES_MAX = 64 * 1024 * 1024
 """Bytes of `ls-tree`'s answer: trees that repeat each other unfold without end."""
@@ -23,6 +26,10 @@ LFS_POINTER_BYTES_MAX = 1024
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+_PLAIN_NAME = re.compile(
+    rb"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99})*"
+)
+"""Names that need no further look: nearly all of them."""
 _PLAIN_SUFFIX = re.compile(r"\.[A-Za-z]{1,8}$")
 
 
@@ -35,6 +42,11 @@ class Entry:
     size: int
     """Bytes; 0 for what is no blob."""
     name: bytes
+
+    @property
+    def is_regular(self) -> bool:
+        """Whether it is a file, executable or not."""
+        return self.mode in {"100644", "100755", "100664"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +99,7 @@ def survey(entries: Iterable[Entry], *, below: str = "") -> Listing:
 def _judge(entry: Entry, below: str) -> tuple[str, str]:
     """Return (path fit to be shown, what is wrong); an empty path: of no concern."""
     path = _shown(entry.name, below)
-    matters = entry.name.lower().endswith(tuple(suffix.encode() for suffix in SUFFIXES))
+    matters = entry.name.lower().endswith(_SUFFIXES)
     if entry.mode == "160000":
         return path, "is a submodule: submodules are not read"
     if entry.mode == "120000":
@@ -110,6 +122,8 @@ def _may_hide(entry: Entry) -> bool:
 
 
 def _name_fault(name: bytes) -> str:
+    if _PLAIN_NAME.fullmatch(name):
+        return ""
     try:
         text = name.decode("utf-8")
     except UnicodeDecodeError:
@@ -129,6 +143,8 @@ def _name_fault(name: bytes) -> str:
 def _shown(name: bytes, below: str) -> str:
     """Return a path that is safe to print; escapes make it differ from every real one."""
     text = name.decode("utf-8", "backslashreplace")
+    if _PLAIN_NAME.fullmatch(name):
+        return f"{below}/{text}" if below else text
     text = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
     text = text if len(text) <= 1024 else text[:1023] + "…"
     return f"{below}/{text}" if below else text
