@@ -47,8 +47,8 @@ def uid_of(item: Object) -> str:
 
 def labels_of(item: Object) -> dict[str, str]:
     """Return `metadata.labels`."""
-    found: dict[str, str] = dig(item, "metadata", "labels", default={})
-    return found
+    metadata: Object = item.get("metadata") or {}
+    return metadata.get("labels") or {}
 
 
 def is_terminating(item: Object) -> bool:
@@ -84,7 +84,9 @@ def with_metadata(item: Object, **changes: Any) -> Object:  # noqa: ANN401 - JSO
 
 def condition_of(item: Object, kind: str) -> Object | None:
     """Return one of `status.conditions`."""
-    for condition in each(item, "status", "conditions"):
+    status: Object = item.get("status") or {}
+    conditions: list[Object] = status.get("conditions") or []
+    for condition in conditions:
         if condition.get("type") == kind:
             return condition
     return None
@@ -98,7 +100,8 @@ def is_ready(item: Object) -> bool:
 
 def is_finished(pod: Object) -> bool:
     """Whether the pod's phase is terminal."""
-    return dig(pod, "status", "phase") in ("Failed", "Succeeded")
+    status: Object = pod.get("status") or {}
+    return status.get("phase") in ("Failed", "Succeeded")
 
 
 def node_of(pod: Object) -> str:
