@@ -89,13 +89,13 @@ class DaemonSetController:
 
     Args:
         site: Store, time and chance.
-        counts_replaced: False counts as before kubernetes PR 123233: old pods that are not
-            available are deleted without taking budget.
     """
 
-    def __init__(self, site: Site, *, counts_replaced: bool = True) -> None:
+    def __init__(self, site: Site) -> None:
         self._site = site
-        self._counts_replaced = counts_replaced
+        self.counts_replaced = True
+        """False counts as before kubernetes PR 123233: old pods that are not available are deleted
+        without taking budget."""
         self._recorder = Recorder(site.store, site.clock, "daemonset-controller")
         self.history = History(site)
         self._kept: dict[Key, _Kept] = {}
@@ -405,7 +405,7 @@ class DaemonSetController:
             return self._surge(kept, history, surge)
         parts = kept.fleet.parts
         replaced = list(parts["replace"])
-        counted = len(parts["blocked"]) + (len(replaced) if self._counts_replaced else 0)
+        counted = len(parts["blocked"]) + (len(replaced) if self.counts_replaced else 0)
         chosen = self._choose(parts["candidate"], unavailable - counted)
         going = [self._old_pod(kept, node, terms) for node in (*replaced, *chosen)]
         return self._carry_out(kept, history, [], [it for it in going if it is not None])
