@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from dataclasses import fields
 from datetime import timedelta
 from itertools import pairwise
@@ -10,12 +11,15 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from dsgitops.adapters import schedule
 from dsgitops.adapters.git import address, revision
 from dsgitops.core.model import Policy
 from dsgitops.settings import Checks, effective, load, subjects
 from dsgitops.settings.overlay import scalars, variable
+from dsgitops.settings.reading import key_of, section_class
 
 CHECKS = Checks(
     url=address.fault,
@@ -552,6 +556,52 @@ def test_a_section_of_the_wrong_shape_is_an_error_and_never_a_crash(read, key, v
         "type",
         "required",
     }
+
+
+def known_keys(cls=subjects.Settings):
+    for each in fields(cls):
+        yield key_of(each) or "origins"
+        nested = each.metadata.get("each") or each.metadata.get("values")
+        if nested is None and "kind" not in each.metadata and key_of(each):
+            nested = section_class(cls, each)
+        if nested is not None:
+            yield from known_keys(nested)
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+    | st.sampled_from(["30s", "main", "https://h/x", "auto", "10%", "/x", "${X}", "* * * * *"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(sorted(set(known_keys()))) | st.text(), inner, max_size=6)
+    ),
+    max_leaves=30,
+)
+
+
+@settings(
+    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.dictionaries(
+        st.sampled_from([key_of(each) for each in fields(subjects.Settings) if key_of(each)]),
+        VALUES,
+        max_size=6,
+    )
+)
+def test_whatever_is_written_there_are_settings_or_an_error_and_never_a_crash(tmp_path, values):
+    file = tmp_path / "dsgitops.yaml"
+    file.write_text(json.dumps(values))
+
+    loaded, problems = load(file, environ={}, overrides={}, checks=CHECKS)
+
+    assert (loaded is None) == any(problem.severity == "error" for problem in problems)
+    if loaded is not None:
+        assert effective(loaded)
 
 
 # ---------------------------------------------------------------------------- what is shown

@@ -498,6 +498,19 @@ def test_the_environment_of_the_agent_does_not_reach_git(repository, cache, monk
     assert paths(source_of(repository, cache).fetch()) == ["a.yaml"]
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a repository to another user")
+@pytest.mark.parametrize("bare", [True, False])
+def test_a_mounted_repository_of_another_user_is_read(tmp_path, cache, bare):
+    folder = tmp_path / "agents"
+    folder.mkdir()
+    repository = Repository.create(folder if bare else folder / ".git")
+    repository.commit({"a.yaml": DAEMONSET})
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, 65534, 65534)
+
+    assert paths(source_of(str(folder), cache).fetch()) == ["a.yaml"]
+
+
 def test_hooks_and_configuration_left_in_the_cache_do_not_run(repository, cache, tmp_path):
     repository.commit({"a.yaml": "1"})
     source_of(repository, cache).fetch()
