@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
+
 from dsgitops.adapters.kubernetes import kinds, lease, wire, writes
 from dsgitops.adapters.kubernetes.answers import fault, read_object
 from dsgitops.adapters.kubernetes.following import label_selector
@@ -20,12 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    import msgspec
-
-    from dsgitops.core.actions import Remember, Restore
+    from dsgitops.core.actions import Rehearse, Remember, Restore
     from dsgitops.ports import Response, Transport
 
-T = TypeVar("T", Live, Revision, Pod, Node, Event)
+T = TypeVar("T", Live, Revision, Pod, Node, Event, dict[str, Any])
 
 
 class Client:
@@ -71,6 +71,14 @@ class Client:
         found = self._list(path, wire.revision, _selecting(live))
         return tuple(sorted(_of(found, live), key=lambda each: each.number))
 
+    def all_revisions(self, namespace: str = "") -> tuple[Revision, ...]:
+        """Return all ControllerRevisions, whosoever; empty: of all namespaces.
+
+        One list instead of one a DaemonSet.  Raises as `daemonset`.
+        """
+        path = kinds.path_of(kinds.APPS, "controllerrevisions", namespace)
+        return self._list(path, wire.revision, {})
+
     def pods(self, live: Live) -> tuple[Pod, ...]:
         """Return the pods of a DaemonSet.  Raises as `daemonset`."""
         path = kinds.path_of(kinds.CORE, "pods", live.ref.namespace)
@@ -85,6 +93,18 @@ class Client:
         path = kinds.path_of(kinds.CORE, "events", live.ref.namespace)
         return self._list(path, wire.event, {"fieldSelector": f"involvedObject.uid={live.uid}"})
 
+    def daemonset_events(self, namespace: str = "") -> tuple[Event, ...]:
+        """Return the Events about DaemonSets; empty: of all namespaces.  Raises as `daemonset`."""
+        path = kinds.path_of(kinds.CORE, "events", namespace)
+        return self._list(path, wire.event, {"fieldSelector": "involvedObject.kind=DaemonSet"})
+
+    def leases(self, namespace: str = "") -> tuple[dict[str, Any], ...]:
+        """Return the agents' Leases; empty: of all namespaces.  Raises as `daemonset`."""
+        inside = f"/namespaces/{namespace}" if namespace else ""
+        path = f"/apis/coordination.k8s.io/v1{inside}/leases"
+        found = self._list(path, _plain, {"fieldSelector": f"metadata.name={lease.NAME}"})
+        return tuple(each for each in found if each["metadata"].get("name") == lease.NAME)
+
     def lease(self, namespace: str) -> dict[str, Any] | None:
         """Return the agent's Lease as it is; None: no agent has ever run there.
 
@@ -96,6 +116,17 @@ class Client:
             return read_object(self._send(request, f"read Lease {namespace}/{lease.NAME}"))
         except Stale:
             return None
+
+    def user(self) -> str:
+        """Return who we are to the API server; empty: it does not say.  Raises as `daemonset`."""
+        request = Request(
+            method="POST",
+            path="/apis/authentication.k8s.io/v1/selfsubjectreviews",
+            headers={"Content-Type": "application/json"},
+            body=b'{"apiVersion":"authentication.k8s.io/v1","kind":"SelfSubjectReview"}',
+        )
+        review = read_object(self._send(request, "ask who we are"))
+        return str(((review.get("status") or {}).get("userInfo") or {}).get("username") or "")
 
     # -- writing
 
@@ -117,8 +148,10 @@ class Client:
         )
         return wire.daemonset(self._send(request, f"annotate DaemonSet {live.ref}").body)
 
-    def write(self, action: Restore | Remember, *, dry_run: bool = False) -> Live:
-        """Write what the agent would write, for a rollback by hand.  Raises as `annotate`.
+    def write(self, action: Restore | Remember | Rehearse, *, dry_run: bool = False) -> Live:
+        """Write what the agent would write, for a rollback by hand, or ask what it would do.
+
+        Raises as `annotate`.
 
         Args:
             action: With a complete body (`core/bodies.py`).
@@ -148,6 +181,11 @@ class Client:
         if error is not None:
             raise error
         return response
+
+
+def _plain(raw: bytes) -> dict[str, Any]:
+    content: dict[str, Any] = msgspec.json.decode(raw)
+    return content
 
 
 def _selecting(live: Live) -> dict[str, str]:

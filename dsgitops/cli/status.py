@@ -1,0 +1,273 @@
+"""DaemonSetStatus: what `get` shows, as the agent's own core judges what is there.
+
+Everything comes from the live object, its record and its pods; only whether Git is still being
+read comes from the agent's Lease.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from dsgitops.core import narrate
+from dsgitops.core import record as records
+from dsgitops.core.model import NodeState, Phase, Reason
+from dsgitops.core.situation import IN_FLIGHT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dsgitops.cli.view import View
+    from dsgitops.core.model import Evidence, FailureClass, Judgement, Suspend
+    from dsgitops.core.record import Record
+    from dsgitops.core.situation import Situation
+
+Sync = Literal["Synced", "OutOfSync", "Held", "Unknown"]
+Health = Literal["Healthy", "Progressing", "Failed", "Degraded", "Suspended", "Unknown"]
+
+STANDING = frozenset(
+    {
+        Reason.SOURCE_UNREADABLE,
+        Reason.MANIFEST_INVALID,
+        Reason.REFUSED,
+        Reason.CONFLICT,
+        Reason.MISSING,
+        Reason.DRIFT_FOUND,
+        Reason.DRIFT_GIVEN_UP,
+        Reason.WAITING,
+        Reason.PRUNE_HELD,
+        Reason.ROLLOUT_STALLED,
+    }
+)
+"""Reasons that the agent tells by Events and does not write into the record."""
+_OUT_OF_SYNC = STANDING - {Reason.ROLLOUT_STALLED, Reason.SOURCE_UNREADABLE}
+_NOT_BACK = frozenset({Reason.ROLLOUT_FAILED, Reason.ROLLBACK_FAILED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """What is to be said of one DaemonSet."""
+
+    view: View
+    sync: Sync
+    health: Health
+    reason: str
+    message: str
+    failure_class: FailureClass | None
+    commit: str
+    """What was last written (or tried), as Git has it: `main@sha1:…`."""
+    live_commit: str
+    """Whose template runs; empty: nobody's, it drifted, or it was adopted."""
+    counts: Mapping[str, int]
+    evidence: tuple[Evidence, ...]
+    suspend: Suspend | None
+
+    @property
+    def total(self) -> int:
+        """Nodes that should run the pod."""
+        return self.counts["total"]
+
+    @property
+    def ready(self) -> str:
+        """`11/12`: available on the live revision, of the nodes that should run it."""
+        return f"{self.counts[NodeState.DESIRED]}/{self.total}"
+
+
+def status(view: View, *, alive: bool | None) -> Status:
+    """Judge one DaemonSet.
+
+    Args:
+        view: What was read of it.
+        alive: Whether an agent reads its source; None: we may not know, and believe so.
+    """
+    if view.record is None or view.record.v > records.VERSION:
+        return _unmanaged(view)
+    situation = view.situation()
+    judgement = situation.judgement if view.pods is not None else None
+    counts = _counts(view, judgement)
+    reason = _reason(view, situation)
+    record = situation.record
+    return Status(
+        view=view,
+        sync=_sync(situation, reason, alive=alive),
+        health=_health(situation, counts),
+        reason=reason,
+        message=_message(view, situation, reason, judgement),
+        failure_class=_class(record, judgement),
+        commit=record.commit,
+        live_commit=live_commit(situation),
+        counts=counts,
+        evidence=judgement.evidence if judgement else (),
+        suspend=situation.suspend,
+    )
+
+
+def as_json(found: Status) -> dict[str, Any]:
+    """Return the item of `get -o json` (`interfaces.md`)."""
+    view, record = found.view, found.view.record
+    raw = _raw_record(view)
+    item: dict[str, Any] = {
+        "namespace": view.live.ref.namespace,
+        "name": view.live.ref.name,
+        "source": record.source if record else None,
+        "path": (record.path if record else "") or None,
+        "commit": found.commit or None,
+        "liveCommit": found.live_commit or None,
+        "sync": found.sync,
+        "health": found.health,
+        "reason": found.reason or None,
+        "message": found.message,
+        "phase": str(record.phase) if record else None,
+        "digest": (record.digest if record else "") or None,
+        "lastGood": raw.get("lastGood"),
+        "nodes": dict(found.counts),
+        "evidence": [_evidence(each) for each in found.evidence],
+        "quarantine": raw.get("quarantine", []),
+        "record": raw or None,
+    }
+    if found.failure_class is not None:
+        item["class"] = str(found.failure_class)
+    if found.suspend is not None:
+        until = found.suspend.until
+        item["suspend"] = {
+            "reason": found.suspend.reason,
+            "by": found.suspend.by,
+            "until": records.stamp(until) if until else None,
+        }
+    return item
+
+
+def live_commit(s: Situation) -> str:
+    """Return the commit whose template is live; empty where it is nobody's."""
+    record, good = s.record, s.record.last_good
+    if good is not None and s.at_last_good and good.digest != record.digest:
+        return good.commit or ""
+    return "" if s.template_drifted and not s.at_last_good else record.commit
+
+
+# ---------------------------------------------------------------------------- the parts
+
+
+def _unmanaged(view: View) -> Status:
+    newer = view.record is not None
+    message = "written by a newer dsgitops" if newer else "not managed by dsgitops"
+    return Status(
+        view=view,
+        sync="Unknown",
+        health="Unknown",
+        reason="",
+        message=message,
+        failure_class=None,
+        commit="",
+        live_commit="",
+        counts=_counts(view, None),
+        evidence=(),
+        suspend=None,
+    )
+
+
+def _counts(view: View, judgement: Judgement | None) -> dict[str, int]:
+    """Count nodes by state; at rest the status alone says it: all are fine."""
+    if judgement is not None:
+        return {"total": judgement.total} | {each: judgement.count(each) for each in NodeState}
+    live = view.live
+    available = min(live.available, live.desired_scheduled)
+    counts: dict[str, int] = {"total": live.desired_scheduled} | dict.fromkeys(NodeState, 0)
+    counts[NodeState.DESIRED] = available
+    counts[NodeState.STARTING] = live.desired_scheduled - available
+    return counts
+
+
+def _reason(view: View, s: Situation) -> str:
+    """Return the record's reason, or what the agent said since and did not write."""
+    if s.suspend is not None:
+        return Reason.SUSPENDED
+    told = view.told
+    if told is not None and told.reason in STANDING and s.record.phase is not Phase.ROLLING_BACK:
+        return told.reason
+    return s.record.reason
+
+
+def _sync(s: Situation, reason: str, *, alive: bool | None) -> Sync:
+    if s.record.phase is Phase.HELD:
+        return "Held"
+    if alive is False or reason == Reason.SOURCE_UNREADABLE:
+        return "Unknown"
+    if s.record.phase is Phase.ROLLING_BACK or reason in _OUT_OF_SYNC:
+        return "OutOfSync"
+    return "OutOfSync" if s.template_drifted else "Synced"
+
+
+def _health(s: Situation, counts: Mapping[str, int]) -> Health:
+    record = s.record
+    if record.phase is Phase.ROLLING_BACK:
+        return "Failed"
+    if record.phase is Phase.HELD and record.reason in _NOT_BACK:
+        return "Failed"
+    if s.suspend is not None:
+        return "Suspended"
+    if record.phase in IN_FLIGHT:
+        return "Progressing"
+    return "Healthy" if counts[NodeState.DESIRED] == counts["total"] else "Degraded"
+
+
+def _class(record: Record, judgement: Judgement | None) -> FailureClass | None:
+    """Return why what Git has (or had) failed."""
+    if record.phase in (Phase.HELD, Phase.ROLLING_BACK):
+        entry = record.holds(record.template, record.digest)
+        return entry.failure_class if entry is not None else None
+    return judgement.failure_class if judgement and record.phase in IN_FLIGHT else None
+
+
+def _message(view: View, s: Situation, reason: str, judgement: Judgement | None) -> str:
+    """Return the agent's own sentence, or ours from what is seen now where that moves."""
+    if s.suspend is not None:
+        return _suspended(s.suspend)
+    told = view.told
+    moving = s.record.phase in IN_FLIGHT or s.record.phase is Phase.ROLLING_BACK
+    if told is not None and told.reason == reason and (not moving or reason in STANDING):
+        return told.message
+    commit = narrate.short(s.record.commit)
+    if judgement is not None and moving:
+        if s.record.phase is Phase.ROLLING_BACK:
+            good = s.record.last_good
+            return f"Back on {narrate.short(good.commit if good else None)}: {narrate.progress(judgement)}."
+        return f"{commit} is on {narrate.progress(judgement)}."
+    entry = s.record.holds(s.record.template, s.record.digest)
+    if s.record.phase is Phase.HELD and entry is not None:
+        good = s.record.last_good
+        back = f"; {narrate.short(good.commit)} stays" if good and s.at_last_good else ""
+        return f"{narrate.short(entry.commit)} is held ({entry.failure_class}){back}."
+    if judgement is not None:
+        return f"At {commit}: {narrate.progress(judgement)}."
+    nodes = narrate.nodes(view.live.desired_scheduled)
+    return f"At {commit}, available on {view.live.available} of {nodes}."
+
+
+def _suspended(suspend: Suspend) -> str:
+    by = f" by {suspend.by}" if suspend.by else ""
+    until = f" until {records.stamp(suspend.until)}" if suspend.until else ""
+    why = f": {suspend.reason}" if suspend.reason else ""
+    return f"Suspended{by}{until}{why}."
+
+
+def _evidence(each: Evidence) -> dict[str, Any]:
+    return {
+        "node": each.node,
+        "pod": each.pod,
+        "state": str(each.state),
+        "class": str(each.failure_class) if each.failure_class else None,
+        "container": each.container,
+        "message": each.message,
+        "restarts": each.restarts,
+        "since": records.stamp(each.since) if each.since else None,
+    }
+
+
+def _raw_record(view: View) -> dict[str, Any]:
+    """Return the record as it is written, keys of newer agents included."""
+    if view.record is None:
+        return {}
+    raw: dict[str, Any] = json.loads(view.live.annotations[records.ANNOTATION])
+    return raw
