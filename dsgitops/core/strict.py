@@ -55,6 +55,30 @@ class Document:
             pointer = pointer.rpartition("/")[0]
         return self.marks.get(pointer, (1, 1, 1, 1))
 
+    def elements(self, key: str) -> list[Document]:
+        """Return each element of the list at a top-level key as a document of its own."""
+        inside = f"/{key}/"
+        marks: dict[str, dict[str, tuple[int, int, int, int]]] = {}
+        for pointer, mark in self.marks.items():
+            if pointer.startswith(inside):
+                index, slash, rest = pointer[len(inside) :].partition("/")
+                marks.setdefault(index, {})[slash + rest] = mark
+        found: dict[str, list[Found]] = {}
+        for each in self.found:
+            if each.pointer.startswith(inside):
+                index, slash, rest = each.pointer[len(inside) :].partition("/")
+                found.setdefault(index, []).append(Found(slash + rest, each.problem))
+        whole = {"": self._nearest(inside[:-1])}  # of elements that an alias stands for
+        return [
+            Document(
+                path=self.path,
+                value=value,
+                marks=marks.get(str(index), whole),
+                found=tuple(found.get(str(index), ())),
+            )
+            for index, value in enumerate(self.value[key])
+        ]
+
     @property
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong inside this document, in the order of the file."""
