@@ -29,6 +29,8 @@ from dsgitops.adapters.git.environment import Https, Ssh
 from dsgitops.errors import SourceRefused, SourceUnreachable
 
 USER, PASSWORD = "robot-4711", "hunter2-canary"
+ODD = """ro'ta"ted $(id) `id` %s \\n é\\"""
+"""A password that a shell, or printf, would take apart."""
 
 needs_openssl = pytest.mark.skipif(
     shutil.which("openssl") is None, reason="openssl is not installed"
@@ -141,11 +143,11 @@ def test_a_rotated_password_is_read_at_the_next_poll(web, cache, secrets, tmp_pa
     with https_server(web, tmp_path) as (url, certificate):
         source = source_of(f"{url}/agents.git", cache, auth=credentials(secrets, certificate))
         source.fetch()
-        web.password = "rotated-canary"
+        web.password = ODD
 
         with pytest.raises(SourceUnreachable) as revoked:
             source.fetch()
-        secrets[1].write_text("rotated-canary")
+        secrets[1].write_text(ODD)
 
         assert source.fetch()
     assert PASSWORD not in str(revoked.value) + revoked.value.remedy
@@ -372,9 +374,9 @@ def accept(server, target, proxy) -> None:
     while True:
         try:
             client, _ = server.accept()
-        except OSError:
+            upstream = socket.create_connection(("127.0.0.1", target))
+        except OSError:  # the test is over
             return
-        upstream = socket.create_connection(("127.0.0.1", target))
         threading.Thread(target=copy, args=(client, upstream, lambda: None), daemon=True).start()
         threading.Thread(
             target=copy, args=(upstream, client, lambda: proxy.bytes_max), daemon=True

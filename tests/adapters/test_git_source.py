@@ -11,6 +11,7 @@ import pytest
 from git_repositories import DAEMONSET, Repository, source_of
 
 from dsgitops.adapters.git import mirror as mirror_module
+from dsgitops.adapters.git.source import forget_others
 from dsgitops.errors import SourceRefused, SourceUnreachable
 
 if TYPE_CHECKING:
@@ -524,6 +525,22 @@ def test_hooks_and_configuration_left_in_the_cache_do_not_run(repository, cache,
     source_of(repository, cache).fetch()
 
     assert not (tmp_path / "owned").exists()
+
+
+def test_mirrors_of_sources_that_are_followed_no_more_are_removed(repository, cache):
+    repository.commit({"a.yaml": "1"})
+    repository.commit({"a.yaml": "1"}, branch="next", parent=None)
+    old, kept = source_of(repository, cache), source_of(repository, cache, ref=("branch", "next"))
+    old.fetch(), kept.fetch()
+    (cache / "somebody-elses").mkdir()
+
+    removed = forget_others(cache, [kept])
+
+    assert removed == (old.folder.name,)
+    assert sorted(path.name for path in cache.iterdir()) == sorted(
+        [kept.folder.name, "somebody-elses"]
+    )
+    assert kept.fetch()
 
 
 # ---------------------------------------------------------------------------- signatures

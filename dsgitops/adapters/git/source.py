@@ -8,6 +8,8 @@ fetch that hangs.
 from __future__ import annotations
 
 import hashlib
+import re
+import shutil
 import threading
 import time
 from dataclasses import dataclass, field
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 HISTORY_MAX = 50
 """Commits that the Lease names (`interfaces.md`, run)."""
 
+_FOLDER = re.compile(r"[a-z0-9-]+-[0-9a-f]{12}")
+
 
 @dataclass(slots=True)
 class GitSource:
@@ -39,6 +43,8 @@ class GitSource:
     tracked: Tracked
     cache: Path
     """Folder of all mirrors; this source's own is made in it."""
+    folder: Path = field(init=False)
+    """This source's own, in `cache`."""
     _mirror: Mirror = field(init=False)
     _swap: threading.RLock = field(default_factory=threading.RLock, init=False)
     """Held for short local commands, and while a new mirror takes the old one's place."""
@@ -54,8 +60,8 @@ class GitSource:
         tracked = self.tracked
         identity = f"{tracked.address.url}\n{tracked.revision.kind}\n{tracked.revision.value}"
         digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
-        folder = self.cache / f"{tracked.name}-{digest}"
-        self._mirror = self._mirror_in(folder / "mirror.git", folder / "home")
+        self.folder = self.cache / f"{tracked.name}-{digest}"
+        self._mirror = self._mirror_in(self.folder / "mirror.git", self.folder / "home")
 
     @property
     def name(self) -> str:
@@ -172,8 +178,7 @@ class GitSource:
 
     def _bring_anew(self, object_format: Format, deadline: float) -> str:
         """Fetch into a new mirror beside the old one; swap when it is whole."""
-        folder = self._mirror.directory.parent
-        other = self._mirror_in(folder / "mirror.new", self._mirror.home)
+        other = self._mirror_in(self.folder / "mirror.new", self._mirror.home)
         other.create(object_format)
         wanted = self._wanted(deadline)
         answer = self._fetch(other, wanted, deadline)
@@ -328,4 +333,22 @@ class GitSource:
             )
 
 
-__all__ = ["GitSource", "Tracked"]
+def forget_others(cache: Path, sources: Iterable[GitSource]) -> tuple[str, ...]:
+    """Remove the mirrors of sources that are followed no more: a cache must not only grow.
+
+    Args:
+        cache: The folder of all mirrors, of one agent alone.
+        sources: All that are followed now.
+
+    Returns:
+        Names of the folders removed.
+    """
+    kept = {source.folder for source in sources}
+    found = [path for path in cache.glob("*-*") if _FOLDER.fullmatch(path.name)]
+    others = [path for path in found if path not in kept and (path / "home").is_dir()]
+    for path in others:
+        shutil.rmtree(path, ignore_errors=True)
+    return tuple(sorted(path.name for path in others))
+
+
+__all__ = ["GitSource", "Tracked", "forget_others"]
