@@ -7,6 +7,7 @@ The table is `schema.txt`.  Paths are written as in `metadata.managedFields` (`f
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -65,6 +66,8 @@ class Struct:
 Type = Scalar | Map | List | Struct
 
 ANY = Scalar("any")
+
+_MICROTIME = re.compile(r".*\.\d{6}(Z|[+-]\d\d:\d\d)")
 
 
 @cache
@@ -267,6 +270,11 @@ def decoded(of: Type, value: Any, found: Strictness, path: str = "") -> Any:  # 
             raise Mismatch(
                 f"json: cannot unmarshal {_json_name(value)} into Go struct field "
                 f"{path} of type {of.name}"
+            )
+        if of.name == "microtime" and not _MICROTIME.fullmatch(value):
+            raise Mismatch(
+                f'parsing time "{value}" as "2006-01-02T15:04:05.000000Z07:00": cannot parse '
+                'the rest as ".000000"'
             )
         return value
     if isinstance(of, List):

@@ -42,7 +42,9 @@ class Cluster:
     """Let so many seconds of the cluster's time pass."""
 
     def call(self, method, path, body=None, *, media=JSON, accept=JSON, agent="other", **query):
-        data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        data = (
+            body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        )
         request = Request(
             method=method,
             path=path,
@@ -68,9 +70,7 @@ class Cluster:
         return self.call("PATCH", self.path(name), body, media=APPLY, **query)
 
     def patch(self, body, *, media=MERGE, name="agent", manager="dsgitops-record", **query):
-        return self.call(
-            "PATCH", self.path(name), body, media=media, fieldManager=manager, **query
-        )
+        return self.call("PATCH", self.path(name), body, media=media, fieldManager=manager, **query)
 
     def create(self, body, **query):
         return self.call("POST", self.path(), body, **query)

@@ -68,7 +68,7 @@ def observed(cluster):
     return holds
 
 
-def test_takeover_bad_revision_rollback_and_fix_leave_what_git_says(cluster):
+def test_takeover_bad_revision_rollback_and_fix_leave_what_git_says(cluster):  # noqa: PLR0915 - one story
     good = manifest()
     assert cluster.create(good).status == 201
     assert cluster.settle(all_ready(cluster))
@@ -95,7 +95,10 @@ def test_takeover_bad_revision_rollback_and_fix_leave_what_git_says(cluster):
     assert hashes(cluster) == before
     for pod in cluster.pods()[:2]:
         body = {"preconditions": preconditions(pod)}
-        assert cluster.call("DELETE", cluster.path(pod["metadata"]["name"], "pods"), body).status == 200
+        assert (
+            cluster.call("DELETE", cluster.path(pod["metadata"]["name"], "pods"), body).status
+            == 200
+        )
     assert cluster.settle(
         lambda: len(set(hashes(cluster)) - set(before)) == 2 and len(cluster.pods()) == 12
     )
@@ -287,9 +290,7 @@ def test_an_applied_object_owns_what_the_body_names_and_no_defaults(cluster):
 def test_the_record_by_merge_patch_bumps_nothing_and_is_owned_by_its_manager(cluster):
     live = cluster.apply(forward(manifest(), None, "1")).body
 
-    after = cluster.patch(
-        {"metadata": preconditions(live) | {"annotations": {RECORD: "2"}}}
-    ).body
+    after = cluster.patch({"metadata": preconditions(live) | {"annotations": {RECORD: "2"}}}).body
 
     assert after["metadata"]["generation"] == live["metadata"]["generation"]
     assert entry(after, "dsgitops-record") == {"f:metadata": {"f:annotations": {f"f:{RECORD}": {}}}}
