@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import replace
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from random import Random
 
@@ -13,6 +16,7 @@ import pytest
 from dsgitops.adapters.kubernetes import wire
 from dsgitops.adapters.kubernetes.cluster import KubernetesCluster
 from dsgitops.adapters.kubernetes.following import OWN_WATCHES_MAX, label_selector
+from dsgitops.adapters.kubernetes.transport import connect
 from dsgitops.adapters.kubernetes.writes import request_of
 from dsgitops.core import bodies
 from dsgitops.core.actions import Apply, DeletePod, Prune, Recall, Rehearse, Remember, Restore
@@ -22,6 +26,7 @@ from dsgitops.errors import ActionRefused, ClusterUnreachable, Stale
 from dsgitops.ports import NONE, Response
 from dsgitops.sim.access import from_policy
 from dsgitops.sim.faults import Fault, Faults, Kind
+from dsgitops.sim.http import HttpServer
 from dsgitops.sim.world import World
 
 REF = Ref("logging", "agent")
@@ -339,6 +344,17 @@ def test_many_followed_in_one_namespace_share_a_watch(running):
     assert len(running.tap.watched("events")) == 1
     assert all(len(running.observe(ref).pods) == 3 for ref in refs)
     assert all(running.observe(ref).followed for ref in refs)
+
+
+def test_a_pod_that_is_released_by_its_owner_is_no_longer_its_own(running):
+    running.cluster.follow(frozenset({REF}))
+    running.go()
+    pod = running.world.store.list("pods", "logging")[0]
+    metadata = {**pod["metadata"], "ownerReferences": []}
+    running.world.store.update("pods", {**pod, "metadata": metadata})
+
+    assert running.go() == {REF}
+    assert pod["metadata"]["uid"] not in {each.uid for each in running.observe().pods}
 
 
 def test_a_daemonset_made_anew_is_followed_afresh(running):
@@ -882,3 +898,82 @@ def test_closing_ends_every_watch(running):
     running.go(200, step=5)
 
     assert (len(running.tap.requests), len(running.tap.opened)) == before
+
+
+# ---------------------------------------------------------------------------- over HTTP
+
+
+@pytest.fixture
+def served(tmp_path):
+    """The simulated API server on loopback, and the adapter with threads, as in production."""
+    world = World(nodes=3, seed=3)
+    world.make_namespace("logging")
+    lock, woken = threading.RLock(), threading.Event()
+    server = HttpServer(world.api, lock)
+    server.start()
+    server.write_kubeconfig(tmp_path / "kubeconfig")
+    transport = connect(str(tmp_path / "kubeconfig"), environ={})
+    with ThreadPoolExecutor(4) as pool:
+        cluster = KubernetesCluster(
+            transport, namespaces=["logging"], rng=Random(1), run=pool, wake=woken.set
+        )
+        yield Served(world, lock, woken, cluster, server)
+        cluster.close()
+        server.stop()
+    transport.close()
+
+
+@dataclass
+class Served:
+    """What `served` gives."""
+
+    world: World
+    lock: threading.RLock
+    woken: threading.Event
+    cluster: KubernetesCluster
+    server: HttpServer
+
+    def advance(self, seconds):
+        with self.lock:
+            self.world.advance(seconds)
+
+    def until(self, true, within=10.0):
+        """Pump whenever woken, as the agent does."""
+        ends = time.monotonic() + within
+        while not true(self.cluster.observe(REF, self.world.now)):
+            assert time.monotonic() < ends, "it did not happen in time"
+            self.woken.wait(0.2)
+            self.woken.clear()
+            self.cluster.pump(self.world.now)
+
+
+def test_a_rollout_is_seen_over_real_http_with_real_threads(served):
+    served.until(lambda seen: seen.live_since is not None)
+    wanted = desired(manifest())
+    body = bodies.forward(wanted, None, RECORD, hold=False)
+    served.cluster.perform(Apply(ref=REF, body=body, digest="sha256:d1"), served.world.now)
+    assert served.cluster.refs() == {REF}
+
+    served.cluster.follow(frozenset({REF}))
+    served.advance(15)
+    served.until(lambda seen: seen.live.available == 3 and len(seen.pods) == 3)
+    served.until(lambda seen: len(seen.revisions) == 1 and len(seen.events) >= 3)
+
+    with served.lock:
+        served.world.delete_pod("logging", served.world.store.list("pods")[0]["metadata"]["name"])
+    served.until(lambda seen: any(pod.deleting for pod in seen.pods))
+    live = served.cluster.observe(REF, served.world.now).live
+    served.cluster.perform(
+        Remember(ref=REF, body=bodies.remember(live, RECORD.next())), served.world.now
+    )
+
+
+def test_a_server_that_goes_away_for_good_does_not_hold_up_anything(served):
+    served.until(lambda seen: seen.live_since is not None)
+    served.server.stop()
+    begun = time.monotonic()
+    for _ in range(20):
+        served.cluster.pump(served.world.now)
+    served.cluster.close()
+
+    assert time.monotonic() - begun < 1

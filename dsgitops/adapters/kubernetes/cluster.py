@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dsgitops.adapters.kubernetes.kinds import PackedDaemonSet, PackedRevision
     from dsgitops.adapters.kubernetes.shelf import Item
     from dsgitops.core.actions import Action
-    from dsgitops.core.model import Rehearsal, Revision
+    from dsgitops.core.model import Live, Rehearsal, Revision
     from dsgitops.errors import DsgitopsError
     from dsgitops.ports import Response, Transport, Wake
 
@@ -45,7 +45,7 @@ that during a rollout."""
 ASK_AGAIN = timedelta(minutes=5)
 """A refusal that may end without new content (no such namespace, a policy) is forgotten then."""
 READ_MAX = 32
-"""DaemonSets whose revisions stay decoded: those that roll out are looked at again and again."""
+"""DaemonSets that stay decoded: those that roll out are looked at again and again."""
 ASKED_MAX = 10_000
 """DaemonSets that are remembered as being of interest although they are not there."""
 _ROLLING = frozenset({Phase.CANARY, Phase.ROLLING})
@@ -93,6 +93,8 @@ class KubernetesCluster:
         self._revisions_of: dict[str, dict[tuple[str, str], Item]] = {}
         self._read: dict[str, tuple[Revision, ...]] = {}
         """Revisions by owner's uid, those asked for last at the end."""
+        self._lives: dict[Ref, tuple[Item, Live]] = {}
+        """DaemonSets as read, those asked for last at the end."""
         self._refs_of: dict[str, Ref] = {}
         """By uid."""
         self._node_values: tuple[Node, ...] | None = None
@@ -149,7 +151,7 @@ class KubernetesCluster:
             if len(self._asked) > ASKED_MAX:
                 del self._asked[next(iter(self._asked))]
             item = self._daemonsets.items.get((ref.namespace, ref.name))
-            live = _packed(item).live() if item is not None else None
+            live = self._live_of(ref, item) if item is not None else None
             entry = self._following.followed.get(ref)
             if entry is not None and (live is None or entry.uid != live.uid):
                 entry = None
@@ -361,6 +363,15 @@ class KubernetesCluster:
         yield from self._following.reflectors()
 
     # ------------------------------------------------------------------ what is known
+
+    def _live_of(self, ref: Ref, item: Item) -> Live:
+        """Return a DaemonSet; the last few that were asked for stay read."""
+        known = self._lives.pop(ref, None)
+        live = known[1] if known is not None and known[0] is item else _packed(item).live()
+        self._lives[ref] = item, live
+        if len(self._lives) > READ_MAX:
+            del self._lives[next(iter(self._lives))]
+        return live
 
     def _revisions_for(self, uid: str) -> tuple[Revision, ...]:
         """Return a DaemonSet's revisions by number; those of the last few asked for stay read."""

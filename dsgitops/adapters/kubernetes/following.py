@@ -55,6 +55,8 @@ class Followed:
     chronicle: Chronicle = field(default_factory=Chronicle)
     heard: dict[tuple[str, str], Event] = field(default_factory=dict)
     """Events about it and its pods, by their own names, in the order in which they came."""
+    known_pods: tuple[Pod, ...] | None = None
+    """`own_pods`, until one changes."""
     told: tuple[bool, bool] = (False, False)
     """Whether it was live, and synced, when that last changed."""
 
@@ -78,8 +80,10 @@ class Followed:
 
     def own_pods(self) -> tuple[Pod, ...]:
         """Return the pods whose controller it is."""
-        pods = (cast("Pod", item.value) for item in self.pods.shelf.items.values())
-        return tuple(pod for pod in pods if pod.owner == self.uid)
+        if self.known_pods is None:
+            pods = (cast("Pod", item.value) for item in self.pods.shelf.items.values())
+            self.known_pods = tuple(pod for pod in pods if pod.owner == self.uid)
+        return self.known_pods
 
 
 class Following:
@@ -183,17 +187,21 @@ class Following:
     # -- what is heard
 
     def _hear_pod(self, before: Item | None, after: Item | None, last: Item | None) -> None:
-        item = after or last or before
-        assert item is not None, "a change is of something"
         assert self._now is not None, "nothing is heard before the first pump"
-        pod = cast("Pod", item.value)
-        entry = self._owners.get(pod.owner)
-        if entry is None:
-            return
-        if after is None:
-            entry.chronicle.pod_gone(pod, self._now)
-        else:
-            entry.chronicle.pod(pod, self._now)
+        was, now_of = self._owner(before), self._owner(after)
+        if was is not None and was is not now_of and before is not None:
+            told = last if last is not None and last.uid == before.uid else before
+            was.chronicle.pod_gone(cast("Pod", told.value), self._now)
+            self._changed(was)
+        if now_of is not None and after is not None:
+            now_of.chronicle.pod(cast("Pod", after.value), self._now)
+            self._changed(now_of)
+
+    def _owner(self, item: Item | None) -> Followed | None:
+        return self._owners.get(cast("Pod", item.value).owner) if item is not None else None
+
+    def _changed(self, entry: Followed) -> None:
+        entry.known_pods = None
         self._touched(entry.ref)
 
     def _hear_event(self, _before: Item | None, after: Item | None, last: Item | None) -> None:

@@ -77,7 +77,7 @@ class Lease:
         namespace: The agent's own.
         identity: Who we are; unique to this process.
         election: Whether we must hold it to lead.
-        run: Where requests are made.
+        run: Where requests are made; of its own, or slow lists would cost the lease.
         monotonic: Seconds that never jump.
         wake: Called when a request is done.
     """
@@ -251,8 +251,9 @@ class Lease:
 
     def _as_seen(self, content: Json) -> Seen:
         before = self._seen
-        same = before is not None and _version(before.content) == _version(content)
-        return Seen(content, before.since if before is not None and same else self._begun)
+        if before is not None and _version(before.content) == _version(content):
+            return Seen(content, before.since)
+        return Seen(content, self._monotonic())
 
     def _pause(self) -> timedelta:
         longest = EVERY if self._election else PAUSE_MAX
