@@ -40,6 +40,8 @@ DEADLINE_SLACK = 5.0
 """Seconds: stamps in objects are whole seconds, and the wall clock is guessed from them."""
 
 Json = dict[str, Any]
+_LISTED = {"ControllerRevision": 1, "Node": 2, "Pod": 3, "Event": 4, "DaemonSet": 5}
+"""The order in which lists are taken in: a change of the template is judged with all else known."""
 
 # ---------------------------------------------------------------------------- reading
 
@@ -164,17 +166,43 @@ class Player:
 
     def play(self, lines: Sequence[Line]) -> list[Said]:
         """Play all lines and the ten minutes after; return what was said, changes only."""
-        for line in lines:
-            now = self._at(line.t)
-            self._wait_until(now)
-            self.live_since = self.live_since or now
-            self._take(line, now)
-            self._judge(now)
+        listed = next((at for at, each in enumerate(lines) if each.type != "ADDED"), len(lines))
+        if listed:
+            self.take_list(lines[:listed], lines[listed - 1].t)
+        for line in lines[listed:]:
+            self.take(line)
         if lines:
-            self._wait_until(self._at(lines[-1].t) + RUNS_ON)
+            self.run_on(lines[-1].t + RUNS_ON.total_seconds())
         return self.said
 
-    def _at(self, t: float) -> datetime:
+    def take_list(self, lines: Sequence[Line], t: float) -> None:
+        """Take in what exists at `t`, and judge once: what is not in the list is gone."""
+        now = self.at(t)
+        self._wait_until(now)
+        self.live_since = now
+        present = {line.uid for line in lines}
+        for pod in [each for each in self.pods.values() if each.uid not in present]:
+            self.chronicle.pod_gone(pod, now)
+            del self.pods[pod.uid]
+        self.nodes = {}
+        for line in sorted(lines, key=lambda each: _LISTED.get(each.kind, 0)):
+            self._take(line, now)
+        self._judge(now)
+
+    def take(self, line: Line) -> None:
+        """Take in one watch event and judge."""
+        now = self.at(line.t)
+        self._wait_until(now)
+        self.live_since = self.live_since or now
+        self._take(line, now)
+        self._judge(now)
+
+    def run_on(self, t: float) -> None:
+        """Let the clock run until `t`."""
+        self._wait_until(self.at(t))
+
+    def at(self, t: float) -> datetime:
+        """Return the wall-clock time at `t`."""
         return self.epoch + timedelta(seconds=t)
 
     def _wait_until(self, end: datetime) -> None:
