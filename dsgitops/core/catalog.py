@@ -201,7 +201,8 @@ def _twice(g: _Gathering, ref: Ref, places: list[_Written]) -> Problem:
     name = str(ref) if ref.namespace else ref.name
     what = f"{name} is there {len(places)} times: {shown}{more}"
     words = ("duplicate-object", what, "keep one of them; until then none is applied")
-    return [_note(g, each, "/metadata/name", words) for each in places][0]
+    notes = [_note(g, each, "/metadata/name", words) for each in places]
+    return notes[0]
 
 
 # ---------------------------------------------------------------------------- policy

@@ -24,7 +24,7 @@ def text_of(data: bytes, *, path: str) -> str | Problem:
         path: For the problem.
     """
     if len(data) > SIZE_MAX:
-        what = f"is {len(data):,} bytes; at most {SIZE_MAX:,} are read"
+        what = f"is larger than {SIZE_MAX:,} bytes, and is not read"
         remedy = "split it; generated bundles belong outside of the source's path"
         return _whole(path, "file-too-large", what, remedy)
     if data.startswith(b"version https://git-lfs.github.com/spec/"):

@@ -138,8 +138,8 @@ def _judged(document: Document) -> tuple[Manifest | None, list[Problem], bool]:
     """Return the DaemonSet of a document (None: it holds none), its problems, is it an object."""
     kind, said = kind_of(document)
     if kind is Kind.DAEMON_SET:
-        manifest, problems = _daemonset(document)
-        return manifest, said + problems, True
+        manifest, problems = _daemonset(document, said)
+        return manifest, problems, True
     return None, said + _of_others(document), kind is Kind.OTHER
 
 
@@ -153,13 +153,13 @@ def _of_others(document: Document) -> list[Problem]:
     ]
 
 
-def _daemonset(document: Document) -> tuple[Manifest, list[Problem]]:
+def _daemonset(document: Document, said: list[Problem]) -> tuple[Manifest, list[Problem]]:
     value = document.value
     metadata = mapping(value.get("metadata"))
     namespace, name = _text(metadata.get("namespace")), _text(metadata.get("name"))
     findings = Findings(document, object=f"{namespace}/{name}" if namespace else name)
-    for found in document.found:
-        findings.problems.append(_typed(found, findings.object))
+    findings.problems += [replace(each, object=findings.object) for each in said]
+    findings.problems += [_typed(each, findings.object) for each in document.found]
     _check(value, findings)
     first = next((each for each in findings.problems if each.severity == "error"), None)
     manifest = Manifest(
