@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dsgitops.core import bodies, narrate
+from dsgitops.core import record as records
 from dsgitops.core.actions import Apply, Recall
 from dsgitops.core.gates import refused
 from dsgitops.core.health import eligible_nodes
@@ -15,6 +16,8 @@ from dsgitops.core.steps import in_flight, look_closer, owners, remember, suspen
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from dsgitops.core.model import Live
 
 
 def wait_while_blind(s: Situation) -> Decision | None:
@@ -43,7 +46,8 @@ def leave_to_others(s: Situation) -> Decision | None:
             because=f"A newer dsgitops keeps the record (v{s.given.v}); this one only reads it.",
             record=s.given,
         )
-    if s.desired is not None and s.given.source != s.desired.source:
+    moved = s.desired is not None and s.given.source != s.desired.source
+    if s.desired is not None and moved and s.observed.live is not None:
         return Decision(
             reason=Reason.REFUSED,
             because=f"Managed from source {s.given.source}; {s.desired.source} has it too.",
@@ -65,13 +69,27 @@ def recreate(s: Situation) -> Decision | None:
         return unreadable(s) or Decision(
             reason=Reason.MISSING, because="Gone from the cluster and from Git."
         )
-    no = refused(s, s.desired)
-    if no:
-        return no
-    unproved = _recall(s, s.desired)
-    if unproved is not None:
-        return unproved
-    return _create(s, s.desired)
+    if s.suspend:
+        return suspended(s, "absent from the cluster")
+    return _recall(s, s.desired) or _hold_absent(s, s.desired) or _made(s, s.desired)
+
+
+def _hold_absent(s: Situation, desired: Desired) -> Decision | None:
+    """What failed here is not made again, even if nothing else is known."""
+    entry = s.given.holds(desired.template, desired.digest) if s.given else None
+    if entry is None:
+        return None
+    return Decision(
+        reason=Reason.QUARANTINED,
+        because=f"Deleted, and {narrate.short(desired.commit)} is held ({entry.failure_class}): "
+        "not made again until Git moves on or the quarantine is released.",
+        record=s.given,
+        failure_class=entry.failure_class,
+    )
+
+
+def _made(s: Situation, content: Desired) -> Decision:
+    return refused(s, content) or _create(s, content)
 
 
 def _recall(s: Situation, desired: Desired) -> Decision | None:
@@ -81,7 +99,7 @@ def _recall(s: Situation, desired: Desired) -> Decision | None:
         return None
     recalled = s.observed.recalled
     if recalled is not None and recalled.digest == good.digest:
-        return _create(s, recalled)
+        return _made(s, recalled)
     return Decision(
         reason=Reason.MISSING,
         because=f"Deleted; made again from {narrate.short(good.commit)}, the last good content.",
@@ -114,6 +132,29 @@ def _create(s: Situation, content: Desired) -> Decision:
         record=record,
         follow=True,
     )  # fmt: skip
+
+
+def keep_record(s: Situation) -> Decision | None:
+    """A record that was taken off, or that came along in a copy, is written (again)."""
+    if s.given is None or (s.given.uid in ("", s.live.uid) and _carries(s.live, s.given)):
+        return None
+    record = s.record.next()
+    return Decision(
+        reason=Reason.WAITING,
+        waiting_for=WaitingFor.PREFLIGHT,
+        because="The record is written to the object again.",
+        actions=(remember(s, record),),
+        record=record,
+        follow=in_flight(s),
+        aside=True,
+    )
+
+
+def _carries(live: Live, given: Record) -> bool:
+    text = live.annotations.get(records.ANNOTATION)
+    if text is None:
+        return False
+    return f'"n":{given.n},' in text or records.load(text) is not None
 
 
 def adopt(s: Situation) -> Decision | None:
@@ -155,7 +196,7 @@ def adopt(s: Situation) -> Decision | None:
 
 
 def _vouch(s: Situation) -> datetime | None:
-    """Return since when (or until when) the bake of what runs already counts; None: not fine."""
+    """Return when what runs has (or will have) been available for the bake time; None: not fine."""
     judgement = s.judgement
     if judgement.verdict is not Verdict.FINISHED or judgement.available_since is None:
         return None
@@ -170,7 +211,7 @@ def wait_for_controller(s: Situation) -> Decision | None:
         reason=Reason.CONTROLLER_STALE,
         because=f"The DaemonSet controller saw generation {s.live.observed_generation} of "
         f"{s.live.generation}.",
-        record=s.record,
+        record=s.given,
         follow=in_flight(s),
         aside=in_flight(s),
     )

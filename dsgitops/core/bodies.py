@@ -77,8 +77,8 @@ def rollback(live: Live, revision: Revision, good: LastGood, record: Record, cau
         | {"annotations": {records.ANNOTATION: records.dump(record), CHANGE_CAUSE: cause}},
         "spec": {
             "template": {**revision.template, "$patch": "replace"},
-            "updateStrategy": dict(good.strategy)
-            or on_delete(live.spec) | {"type": "RollingUpdate"},
+            # without a strategy a hold would stay, and nothing would go back
+            "updateStrategy": dict(good.strategy) or _released(live),
             "minReadySeconds": good.min_ready_seconds,
         },
     }

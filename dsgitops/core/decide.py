@@ -7,16 +7,20 @@ time: the answer to that write is looked at before the next.  The intent behind 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dsgitops.core.arrival import (
     adopt,
+    keep_record,
     leave_to_others,
     recreate,
     wait_for_controller,
     wait_while_blind,
 )
 from dsgitops.core.failing import follow_rollback
+from dsgitops.core.narrate import sentence
+from dsgitops.core.reasons import remembering_why
 from dsgitops.core.rest import (
     heal_drift,
     hold,
@@ -34,6 +38,7 @@ from dsgitops.core.rollout import (
     give_up,
     keep_the_hold,
     obey_suspension,
+    pause_native,
     supersede,
 )
 from dsgitops.core.situation import Situation
@@ -49,12 +54,14 @@ RULES: tuple[Callable[[Situation], Decision | None], ...] = (
     wait_while_blind,  # first, unlike design.md 6: a blind view must not read "absent"
     leave_to_others,  # not ours: never written
     recreate,  # absent: made again, from what was proved
-    adopt,  # in Git, and not ours yet
     wait_for_controller,  # or every count below is about another spec
+    adopt,  # in Git, and not ours yet
     follow_rollback,  # completes whatever else happens
     obey_suspension,  # a person said stop
+    keep_record,  # nobody takes our memory away
     give_up,  # failed: rolled back before anything newer
     complete_undo,  # a person took the rollout back
+    pause_native,  # the first vote stops the controller
     supersede,  # newer content, at once
     keep_the_hold,  # nobody else lets the controller loose under us
     follow_rollout,  # one rollout at a time: wait, go on, bake, finish
@@ -88,5 +95,6 @@ def decide(
     for rule in RULES:
         decision = rule(situation)
         if decision is not None:
-            return decision
+            decision = replace(decision, because=sentence(decision.because))
+            return remembering_why(situation, decision)
     raise AssertionError("the last rule always answers")

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from dsgitops.core import narrate
 from dsgitops.core.actions import Recall
+from dsgitops.core.gates import given_up, recent
 from dsgitops.core.model import Decision, FailureClass, NodeState, Phase, Reason
 from dsgitops.core.record import Quarantined, Record
-from dsgitops.core.steps import apply_content, earliest, look_closer, remember, restore_good
+from dsgitops.core.steps import (
+    apply_content,
+    earliest,
+    look_closer,
+    remember,
+    restore_good,
+    speaking_of_good,
+    template_owner,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -27,8 +37,9 @@ def follow_rollback(s: Situation) -> Decision | None:
         return None
     if not s.observed.followed or s.target is None:
         return look_closer(s, "Looking at the pods of the rollback.")
-    good = s.record.last_good
-    back = narrate.short(good.commit if good else None)
+    if s.good_revision is not None and not s.at_last_good:
+        return given_up(s) or _restore_again(s)
+    back = narrate.short(s.record.good_commit)
     judgement = s.judgement
     if _restored_everywhere(s):
         return _rolled_back(s, back)
@@ -54,20 +65,44 @@ def follow_rollback(s: Situation) -> Decision | None:
     )
 
 
+def _restore_again(s: Situation) -> Decision:
+    """Someone changed the template while it went back."""
+    record = s.record.next(writes=(*recent(s), s.now))
+    back = narrate.short(record.good_commit)
+    return Decision(
+        reason=Reason.ROLLING_BACK,
+        because=f"{template_owner(s)} changed the pod template on the way back; {back} is put "
+        "back again.",
+        actions=(restore_good(s, record),),
+        record=record,
+        follow=True,
+    )
+
+
 def _rolled_back(s: Situation, back: str) -> Decision:
     """Say that it is done: held if Git still has what failed, else at rest."""
     phase = Phase.IDLE if s.wants_last_good and s.held is None else Phase.HELD
-    record = s.record.next(phase=phase, reason=Reason.ROLLED_BACK, started=None, bad_before=None)
-    last = s.record.quarantine[-1] if s.record.quarantine else None
-    hold = f"; {narrate.short(last.commit)} is held until Git moves on" if last else ""
+    record = speaking_of_good(_found_again(s, s.record)).next(
+        phase=phase, reason=Reason.ROLLED_BACK, started=None, bad_before=None
+    )
+    held = s.held if s.content is not None else _last(s)
+    hold = f"; {narrate.short(held.commit)} is held until Git moves on" if held else ""
     return Decision(
         reason=Reason.ROLLED_BACK,
         because=f"Back on {back}: {narrate.progress(s.judgement)}{hold}.",
         actions=(remember(s, record),),
         record=record,
         judgement=s.judgement,
-        failure_class=_class_of_last(s),
+        failure_class=held.failure_class if held else None,
     )
+
+
+def _found_again(s: Situation, record: Record) -> Record:
+    """Where the revision was gone, last good's content has one of another name now."""
+    good, target = record.last_good, s.target
+    if good is None or target is None or s.good_revision is not None:
+        return record
+    return replace(record, last_good=replace(good, revision=target.name, hash=target.hash))
 
 
 def fail(s: Situation) -> Decision:
@@ -85,6 +120,16 @@ def fail(s: Situation) -> Decision:
             follow=True,
             look_again=judgement.look_again,
         )
+    if s.at_last_good:
+        return Decision(
+            reason=Reason.ROLLOUT_FAILED,
+            because=f"{why}. It is the last good content itself: there is nothing to go back to.",
+            record=s.record,
+            judgement=judgement,
+            failure_class=judgement.failure_class,
+            follow=True,
+            look_again=judgement.look_again,
+        )
     nothing_better = _nothing_better(s)
     if s.policy.rollback == "manual" or nothing_better:
         return _stay(s, why, nothing_better or "rollback is manual: `dsgitops rollback` goes back")
@@ -94,7 +139,7 @@ def fail(s: Situation) -> Decision:
 def _roll_back(s: Situation, why: str) -> Decision:
     good = s.record.last_good
     assert good is not None, "_nothing_better answers where there is none"
-    record = s.record.next(
+    record = speaking_of_good(s.record).next(
         phase=Phase.ROLLING_BACK,
         reason=Reason.ROLLING_BACK,
         started=s.now,
@@ -192,7 +237,7 @@ def added(s: Situation, entry: Quarantined) -> tuple[Quarantined, ...]:
 def _no_progress(s: Situation) -> datetime | None:
     """Return when a rollback that does not move has failed; None: never (nothing to wait for)."""
     since = [at for at in (s.record.started, s.judgement.progressed) if at is not None]
-    if s.observed.live_since is None or not since:
+    if s.by_people or s.observed.live_since is None or not since:
         return None
     deadline = max(*since, s.observed.live_since) + s.policy.progress_deadline
     return max(deadline, s.observed.live_since + _SETTLE)
@@ -201,13 +246,20 @@ def _no_progress(s: Situation) -> datetime | None:
 def _restored_everywhere(s: Situation) -> bool:
     """Whether every Ready node but those bad before is available on the live revision."""
     ready = {node.name for node in s.observed.nodes if node.is_ready}
-    spared = (NodeState.DESIRED, NodeState.BAD_BEFORE, NodeState.LEAVING)
-    return all(
-        state in spared
+    counted = {
+        node: state
         for node, state in s.judgement.states.items()
-        if node in ready and node not in s.bad_before
-    )
+        if state not in (NodeState.BAD_BEFORE, NodeState.LEAVING) and node not in s.bad_before
+    }
+    if any(state is not NodeState.DESIRED for node, state in counted.items() if node in ready):
+        return False
+    return not counted or not ready.isdisjoint(counted)  # all NotReady shows nothing
+
+
+def _last(s: Situation) -> Quarantined | None:
+    return s.record.quarantine[-1] if s.record.quarantine else None
 
 
 def _class_of_last(s: Situation) -> FailureClass | None:
-    return s.record.quarantine[-1].failure_class if s.record.quarantine else None
+    last = _last(s)
+    return last.failure_class if last else None

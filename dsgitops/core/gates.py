@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from dsgitops.core import budget, narrate
+from dsgitops.core.difference import same
 from dsgitops.core.health import eligible_nodes
 from dsgitops.core.model import Decision, Desired, Reason, WaitingFor
 from dsgitops.core.ownership import field_path, leaves, lookup
@@ -66,7 +67,10 @@ def native_budget(s: Situation) -> Decision | None:
     out = len(set(nodes) - fine)
     strategy = s.live.strategy
     given = strategy.max_surge if strategy.surges else strategy.max_unavailable
-    most = max(1, budget.resolve(given, nodes=len(nodes)))
+    try:
+        most = max(1, budget.resolve(given, nodes=len(nodes)))
+    except ValueError:  # beside OnDelete the API server lets any text stand there
+        most = 1
     if out <= most:
         return None
     return Decision(
@@ -133,10 +137,11 @@ def conflict(s: Situation, content: Desired) -> Decision | None:
         for path in leaves(share, ("f:spec",)):
             theirs = lookup(s.live.spec, path[1:])
             ours = lookup(content.manifest["spec"], path[1:])
-            if ours is not None and ours != theirs:
+            name = field_path(path)
+            if ours is not None and not same(ours, theirs, name.replace(".", "/")):
                 return Decision(
                     reason=Reason.CONFLICT,
-                    because=f"{field_path(path)} is held by {manager} with another value; it is "
+                    because=f"{name} is held by {manager} with another value; it is "
                     "left until they let go or dsgitops.io/ignore-diff names it.",
                     record=s.record,
                 )

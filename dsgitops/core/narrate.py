@@ -17,7 +17,24 @@ if TYPE_CHECKING:
     from dsgitops.core.model import Evidence, FailureClass, Judgement
 
 NODES_NAMED = 3
-"""More nodes than that are counted, not named: an Event's note has 1,024 bytes."""
+"""More nodes than that are counted, not named."""
+
+
+BYTES_MAX = 1000
+"""Of a sentence: an Event's note has 1,024."""
+
+
+def sentence(text: str) -> str:
+    """Return a sentence as it may stand in a log line and an Event: one line, a full stop, cut.
+
+    Names, messages of the kubelet and what people write into annotations are in it.
+    """
+    if not text.isprintable():
+        text = "".join(each if each.isprintable() else " " for each in text)
+    raw = text.encode(errors="replace")
+    if len(raw) > BYTES_MAX:
+        text = raw[: BYTES_MAX - 8].decode(errors="ignore").rstrip() + "…"
+    return text if text.endswith(".") else f"{text}."
 
 
 def short(commit: str | None) -> str:

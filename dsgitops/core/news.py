@@ -15,10 +15,20 @@ _QUIETLY_AFTER = {
         {Reason.ROLLED_BACK, Reason.ROLLBACK_FAILED, Reason.ROLLOUT_FAILED, Reason.QUARANTINED}
     ),
     Reason.ROLLOUT_PROGRESSING: frozenset(
-        {Reason.ROLLOUT_STARTED, Reason.ROLLOUT_SUPERSEDED, Reason.ROLLOUT_PROGRESSING}
+        {
+            Reason.ROLLOUT_STARTED,
+            Reason.ROLLOUT_SUPERSEDED,
+            Reason.ROLLOUT_PROGRESSING,
+            Reason.DRIFT_HEALED,
+        }
     ),
 }
 """What follows by itself from what was said before."""
+
+
+def follows(before: Reason, after: Reason) -> bool:
+    """Whether `after` comes by itself once `before` was said."""
+    return before is after or before in _QUIETLY_AFTER.get(after, frozenset())
 
 
 def is_news(before: Decision | None, after: Decision) -> bool:

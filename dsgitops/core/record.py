@@ -104,9 +104,14 @@ class Record:
     v: int = VERSION
     extra: Mapping[str, Any] = EMPTY
 
+    @property
+    def good_commit(self) -> str | None:
+        """Commit of the last good content; None: there is none, or it was adopted."""
+        return self.last_good.commit if self.last_good else None
+
     def next(self, **changes: Any) -> Record:  # noqa: ANN401 - dataclasses.replace, typed there
-        """Return the record of the next write."""
-        return replace(self, n=self.n + 1, **changes)
+        """Return the record of the next write; what was waited for is over unless it is given."""
+        return replace(self, **{"n": self.n + 1, "waiting_for": None} | changes)
 
     def holds(self, template: str, digest: str) -> Quarantined | None:
         """Return the quarantine entry that covers this content.

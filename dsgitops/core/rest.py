@@ -15,12 +15,14 @@ from dsgitops.core.steps import (
     apply_content,
     first_difference,
     good_takes_content,
+    heals,
     look_closer,
     owners,
     rehearse,
     remember,
     remembering,
     restore_good,
+    speaking_of_good,
     take_over,
     template_owner,
     unreadable,
@@ -52,8 +54,11 @@ def release(s: Situation) -> Decision | None:
         return None
     digest = s.retry.partition("/")[2]
     kept = tuple(entry for entry in s.record.quarantine if digest and entry.digest != digest)
+    still = s.content is not None and any(
+        entry.template == s.content.template or entry.digest == s.content.digest for entry in kept
+    )
     record = s.record.next(
-        phase=Phase.HELD if s.record.phase is Phase.HELD and kept else Phase.IDLE,
+        phase=Phase.HELD if s.record.phase is Phase.HELD and still else Phase.IDLE,
         reason=Reason.IN_SYNC,
         quarantine=kept,
         retried=s.retry,
@@ -75,10 +80,23 @@ def hold(s: Situation) -> Decision | None:
     if s.record.phase is not Phase.HELD:
         record = s.record.next(phase=Phase.HELD, reason=Reason.QUARANTINED)
         return remembering(_quarantine_told(s, entry), record, remember(s, record))
-    drifted = s.template_drifted and not s.at_last_good
-    if drifted and s.good_revision is not None:
+    if _wanders_from_good(s):
         return _heal_by_restore(s)
     return _quarantine_told(s, entry)
+
+
+def _wanders_from_good(s: Situation) -> bool:
+    """Whether someone changed what was put back.  Content held by `manual` was never put back."""
+    good = s.record.last_good
+    if good is None or s.good_revision is None or s.record.reason is Reason.ROLLOUT_FAILED:
+        return False
+    if not any(operation != "Apply" for _, operation, _ in s.foreign):
+        return False
+    return (
+        not s.at_last_good
+        or s.live.min_ready_seconds != good.min_ready_seconds
+        or bodies.strategy_body(s.live.spec) != good.strategy
+    )
 
 
 def respect_undo(s: Situation) -> Decision | None:
@@ -90,6 +108,7 @@ def respect_undo(s: Situation) -> Decision | None:
     who = template_owner(s)
     entry = quarantined(s, FailureClass.BY_HAND, by=who)
     good = s.record.last_good
+    held = s.held or entry
     record = s.record.next(
         phase=Phase.ROLLING_BACK,
         reason=Reason.ROLLING_BACK,
@@ -97,10 +116,11 @@ def respect_undo(s: Situation) -> Decision | None:
         quarantine=s.record.quarantine if s.held else added(s, entry),
         last_good=_chosen(s),
     )
+    record = speaking_of_good(record)
     return Decision(
         reason=Reason.ROLLING_BACK,
-        because=f"{who} went back from {narrate.short(good and good.commit)} to revision "
-        f"{s.target.number}; {narrate.short(s.content.commit)} is held until Git moves on.",
+        because=f"{who} went back from {narrate.short(good.commit if good else None)} to revision "
+        f"{s.target.number}; {narrate.short(held.commit)} is held until Git moves on.",
         actions=(remember(s, record, take=True),),
         record=record,
         follow=True,
@@ -111,31 +131,39 @@ def respect_undo(s: Situation) -> Decision | None:
 def start_rollout(s: Situation) -> Decision | None:
     """Git has new content: write it, under the hold if pods would restart."""
     content = s.content
-    if content is None or content.digest == s.record.digest:
+    if content is None:
         return None
+    if content.digest == s.record.digest:
+        return _rest(s) if s.record.phase is Phase.HELD else None
     no = refused(s, content)
     if no:
         return no
+    in_place = _restarts_nothing(s, content)
+    if not in_place and s.record.digest:
+        closed = closed_gate(s, content)  # before anything is taken from anybody
+        if closed:
+            return closed
     if s.takeover:
         return take_over(s, "new content")
     if not s.record.digest:
         compared = _compare_adopted(s, content)
         if compared is not None:
             return compared
-    if _restarts_nothing(s, content):
+    if in_place:
         return _write_in_place(s, content)
     return closed_gate(s, content) or _start(s, content)
 
 
+def _rest(s: Situation) -> Decision:
+    """Git went back to what is live: no rollout, and nothing is held any more."""
+    record = s.record.next(phase=Phase.IDLE, reason=Reason.IN_SYNC)
+    return remembering(in_sync(s), record, remember(s, record))
+
+
 def _compare_adopted(s: Situation, content: Desired) -> Decision | None:
     """An adopted object: ask what the write would change before it is made; None: pods restart."""
-    asked = s.observed.rehearsal
-    current = (
-        asked is not None
-        and asked.digest == content.digest
-        and asked.generation == s.live.generation
-    )
-    if asked is None or not current:
+    asked = s.rehearsed
+    if asked is None:
         return rehearse(s, content, "Comparing the adopted object with Git.")
     if asked.equal:
         record = good_takes_content(s, s.written(phase=Phase.IDLE, reason=Reason.IN_SYNC))
@@ -224,15 +252,15 @@ def heal_drift(s: Situation) -> Decision | None:
     content = s.content
     if content is None:
         return None
-    path = first_difference(s)
+    path = first_difference(s) or ("The spec" if heals(s) else "")
     if not path:
         return None
     no = conflict(s, content)
     if no:
         return no
-    if not s.foreign and not s.takeover:
-        asked = s.observed.rehearsal
-        if asked is None or asked.digest != content.digest or asked.generation != s.live.generation:
+    if not s.changed_by_others and not heals(s):
+        asked = s.rehearsed
+        if asked is None:
             return rehearse(s, content, f"Comparing {path} with Git.")
         if asked.equal:
             return None
@@ -242,7 +270,7 @@ def heal_drift(s: Situation) -> Decision | None:
     if s.template_drifted and not s.at_last_good and s.good_revision is not None:
         return _heal_by_restore(s)
     if s.takeover:
-        return take_over(s, f"{path}, changed by {owners(s)}")
+        return take_over(s, f"{path}, changed by {owners(s)}", heals=True)
     record = s.written(writes=(*recent(s), s.now), reason=Reason.DRIFT_HEALED)
     return Decision(
         reason=Reason.DRIFT_HEALED,
@@ -313,7 +341,7 @@ def _heal_by_restore(s: Situation) -> Decision:
     record = s.record.next(writes=(*recent(s), s.now), reason=Reason.DRIFT_HEALED)
     if s.record.phase is Phase.HELD:
         record = s.record.next(writes=(*recent(s), s.now))
-    back = narrate.short(s.record.last_good and s.record.last_good.commit)
+    back = narrate.short(s.record.good_commit)
     return Decision(
         reason=Reason.DRIFT_HEALED,
         because=f"{template_owner(s)} changed the pod template; {back} is put back, and only "

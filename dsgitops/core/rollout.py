@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from dsgitops.core import budget, narrate
 from dsgitops.core.actions import DeletePod
 from dsgitops.core.failing import added, fail, quarantined
-from dsgitops.core.gates import given_up, native_budget, recent, refused
+from dsgitops.core.gates import conflict, given_up, native_budget, recent, refused
 from dsgitops.core.health import baseline
 from dsgitops.core.model import Decision, Desired, FailureClass, NodeState, Phase, Reason, Verdict
 from dsgitops.core.record import BadBefore
@@ -17,10 +17,12 @@ from dsgitops.core.steps import (
     earliest,
     first_difference,
     good_takes_content,
+    heals,
     look_closer,
     remember,
     remembering,
     restore_good,
+    speaking_of_good,
     suspended,
     take_over,
     template_owner,
@@ -32,6 +34,18 @@ if TYPE_CHECKING:
     from dsgitops.core.actions import Action
 
 
+_BEFORE_THE_FIRST = frozenset(
+    {
+        Reason.ROLLOUT_STARTED,
+        Reason.ROLLOUT_SUPERSEDED,
+        Reason.ROLLOUT_STALLED,
+        Reason.DRIFT_HEALED,
+        Reason.SUSPENDED,
+    }
+)
+"""Reasons in the record while a baseline can still be taken; deletions themselves write none."""
+
+
 def obey_suspension(s: Situation) -> Decision | None:
     """A person said stop: nothing is written or deleted, no deadline runs; state is still told."""
     if s.suspend is None:
@@ -40,7 +54,7 @@ def obey_suspension(s: Situation) -> Decision | None:
         return suspended(s, first_difference(s))
     if not s.observed.followed:
         return look_closer(s, "Looking at the pods of the suspended rollout.")
-    if not s.by_people and s.live.strategy.type == "RollingUpdate":
+    if s.record.phase is not Phase.BAKING and not s.by_people and _armed(s) and s.has_old_pods:
         record = s.record.next(reason=Reason.SUSPENDED)
         paused = suspended(s, "the native rollout is paused by OnDelete")
         return remembering(paused, record, remember(s, record, pause=True))
@@ -55,6 +69,9 @@ def give_up(s: Situation) -> Decision | None:
         return None
     if s.judgement.verdict is not Verdict.FAILED:
         return None
+    newer = s.content is not None and s.written_content is None and s.held is None
+    if newer and s.policy.rollback == "off":
+        return None  # nothing will be rolled back, so nothing is waited for
     return fail(s)
 
 
@@ -66,7 +83,7 @@ def complete_undo(s: Situation) -> Decision | None:
         return None
     who = template_owner(s)
     entry = quarantined(s, FailureClass.BY_HAND, by=who)
-    record = s.record.next(
+    record = speaking_of_good(s.record).next(
         phase=Phase.ROLLING_BACK,
         reason=Reason.ROLLING_BACK,
         started=s.now,
@@ -74,13 +91,50 @@ def complete_undo(s: Situation) -> Decision | None:
     )
     return Decision(
         reason=Reason.ROLLING_BACK,
-        because=f"{who} put {narrate.short(s.record.last_good and s.record.last_good.commit)} "
+        because=f"{who} put {narrate.short(s.record.good_commit)} "
         f"back; {narrate.short(s.record.commit)} is held until Git moves on.",
         actions=(restore_good(s, record),),
         record=record,
         follow=True,
         failure_class=FailureClass.BY_HAND,
     )
+
+
+def pause_native(s: Situation) -> Decision | None:
+    """In native mode the first vote stops the controller, in the same turn; none lets it go on.
+
+    A halted rollout that stays armed puts the bad revision on every node that misses its
+    heartbeats (`cluster.md` 5.1).
+    """
+    if s.record.phase not in IN_FLIGHT or s.record.phase is Phase.BAKING:
+        return None
+    if s.guarded or s.by_people or s.policy.rollback == "off":
+        return None
+    if not s.observed.followed or s.target is None or not s.has_old_pods:
+        return None
+    judgement = s.judgement
+    doubted = bool(judgement.votes or judgement.suspects)
+    if doubted is not _armed(s):
+        return None
+    record = s.record.next(reason=Reason.ROLLOUT_PROGRESSING, progressed=judgement.progressed)
+    commit = narrate.short(s.record.commit)
+    what = f"paused by OnDelete at {judgement.votes} of {judgement.votes_needed} votes"
+    if not doubted:
+        what = "no node speaks against it any more, so it goes on"
+    return Decision(
+        reason=Reason.ROLLOUT_PROGRESSING,
+        because=f"{commit} is on {narrate.progress(judgement)}; {what}.",
+        actions=(remember(s, record, pause=doubted, resume=not doubted),),
+        record=record,
+        judgement=judgement,
+        follow=True,
+        look_again=judgement.look_again,
+    )
+
+
+def _armed(s: Situation) -> bool:
+    """Whether the DaemonSet controller restarts pods by itself."""
+    return s.live.strategy.type == "RollingUpdate"
 
 
 def supersede(s: Situation) -> Decision | None:
@@ -94,13 +148,16 @@ def supersede(s: Situation) -> Decision | None:
         return None
     if content.digest == s.record.digest:
         return None
-    if s.held or s.wants_last_good:
+    if s.held:
         return _back_to_good(s, content)
-    no = refused(s, content)
-    if no:
-        return no
+    if s.wants_last_good and not s.at_last_good and s.good_revision is not None:
+        return _back_to_good(s, content)
+    if refused(s, content):
+        return None  # what is under way goes on; it is told once that is over
     same = content.template == s.record.template
-    if not (s.guarded or same or s.by_people):
+    if not (s.guarded or s.by_people or (same and s.record.phase is Phase.BAKING)):
+        if not s.observed.followed:
+            return look_closer(s, "Looking at the pods before newer content is written.")
         waiting = native_budget(s)
         if waiting:
             return waiting
@@ -127,9 +184,9 @@ def supersede(s: Situation) -> Decision | None:
 
 def _back_to_good(s: Situation, content: Desired) -> Decision | None:
     """Git went back to last good (or to something held) in mid-rollout: the exact rollback."""
-    if s.good_revision is None or s.record.last_good is None:
+    if s.good_revision is None or s.record.last_good is None or s.at_last_good:
         return None
-    record = s.record.next(
+    record = speaking_of_good(s.record).next(
         phase=Phase.ROLLING_BACK, reason=Reason.ROLLING_BACK, started=s.now, progressed=None
     )
     back = narrate.short(s.record.last_good.commit)
@@ -145,23 +202,19 @@ def _back_to_good(s: Situation, content: Desired) -> Decision | None:
 
 def keep_the_hold(s: Situation) -> Decision | None:
     """In mid-rollout someone changed the template or let the native controller loose."""
-    content = s.content
+    content = s.written_content
     if content is None or s.record.phase not in IN_FLIGHT:
         return None
-    loose = (
-        s.guarded
-        and s.record.phase is not Phase.BAKING
-        and s.record.last_good is not None
-        and s.live.strategy.type != "OnDelete"
-    )
-    if not (s.template_drifted or loose):
+    baking = s.record.phase is Phase.BAKING
+    loose = s.guarded and not baking and _armed(s) and s.has_old_pods
+    if not (s.template_drifted or loose or heals(s)):
         return None
-    no = given_up(s)
+    no = conflict(s, content) or given_up(s)
     if no:
         return no
     if s.takeover:
-        return take_over(s, "the rollout in flight")
-    hold = s.guarded and s.record.phase is not Phase.BAKING
+        return take_over(s, "the rollout in flight", pause=loose, heals=True)
+    hold = s.guarded and not baking
     record = s.written(writes=(*recent(s), s.now), reason=Reason.DRIFT_HEALED)
     return Decision(
         reason=Reason.DRIFT_HEALED,
@@ -181,6 +234,10 @@ def follow_rollout(s: Situation) -> Decision | None:
         return look_closer(s, "Looking at the pods of the rollout.")
     if s.record.phase is Phase.BAKING:
         return _bake(s)
+    if s.guarded or s.by_people:
+        begun = _take_baseline(s)
+        if begun is not None:
+            return begun
     if s.judgement.verdict is Verdict.FINISHED:
         return _everywhere(s)
     if s.guarded and s.live.strategy.type == "OnDelete":
@@ -189,12 +246,7 @@ def follow_rollout(s: Situation) -> Decision | None:
 
 
 def _go_on(s: Situation) -> Decision:
-    """Delete the next pods under the hard budget; first the baseline, then the canary."""
-    if s.record.reason is Reason.ROLLOUT_STARTED and not _touched(s):
-        bad = baseline_now(s)
-        if bad != s.record.bad_before:
-            record = s.record.next(bad_before=bad)
-            return remembering(_progress(s), record, remember(s, record))
+    """Delete the next pods under the hard budget; first those of the canary."""
     view = s.view
     in_canary = s.record.phase is Phase.CANARY
     first = budget.canary(view)
@@ -215,6 +267,17 @@ def _go_on(s: Situation) -> Decision:
         for pod in pods
     )
     return _progress(s, deletions, look_again=first.look_again if in_canary else None)
+
+
+def _take_baseline(s: Situation) -> Decision | None:
+    """Remember who is bad before anything is touched; None: nobody new, or it is too late."""
+    if s.record.reason not in _BEFORE_THE_FIRST or _touched(s):
+        return None
+    bad = baseline_now(s)
+    if bad == s.record.bad_before:
+        return None
+    record = s.record.next(bad_before=bad)
+    return remembering(_progress(s), record, remember(s, record))
 
 
 def _progress(
@@ -250,16 +313,16 @@ def _progress(
 def _everywhere(s: Situation) -> Decision:
     """Every node that counts is available: back to Git's strategy, and the bake begins."""
     judgement = s.judgement
-    if s.at_last_good and s.content is not None:
-        return _nothing_new(s, s.content)
+    if s.at_last_good and s.written_content is not None:
+        return _nothing_new(s, s.written_content)
     record = s.record.next(
         phase=Phase.BAKING, reason=Reason.ROLLOUT_BAKING, started=s.now, progressed=s.now
     )
     back_to_strategy = s.live.strategy.type == "OnDelete" and not s.by_people
     if not back_to_strategy:
         action: Action = remember(s, record)
-    elif s.content is not None and s.content.digest == s.record.digest:
-        action = apply_content(s, s.content, record, hold=False)
+    elif s.written_content is not None:
+        action = apply_content(s, s.written_content, record, hold=False)
     else:
         action = remember(s, record, resume=True)
     return Decision(
@@ -344,9 +407,16 @@ def baseline_now(s: Situation) -> BadBefore | None:
 
 
 def _touched(s: Situation) -> bool:
-    """Whether a node already has the new revision, or is on its way to it."""
+    """Whether a node already has the new revision, or is on its way to it.
+
+    A pod may be going on a dead node for ever: that was none of ours, who spare such nodes.
+    """
     target = s.target.hash if s.target else ""
-    return any(pod.hash == target or pod.deleting is not None for pod in s.observed.pods)
+    ready = {node.name for node in s.observed.nodes if node.is_ready}
+    return any(
+        pod.hash == target or (pod.deleting is not None and pod.node in ready)
+        for pod in s.observed.pods
+    )
 
 
 def _stalled(s: Situation) -> bool:

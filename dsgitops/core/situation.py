@@ -17,11 +17,13 @@ from dsgitops.core.record import LastGood, Record
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from dsgitops.core.model import Judgement, Live, Observed, Revision, Unreadable
+    from dsgitops.core.model import Judgement, Live, Observed, Rehearsal, Revision, Unreadable
     from dsgitops.core.record import Quarantined
 
 SUSPEND = "dsgitops.io/suspend"
 RETRY_AT = "dsgitops.io/retry-at"
+RETRY_MAX = 200
+"""Characters of a release token that count."""
 IN_FLIGHT = frozenset({Phase.CANARY, Phase.ROLLING, Phase.BAKING})
 
 
@@ -71,6 +73,12 @@ class Situation:
         return self.desired if isinstance(self.desired, Desired) else None
 
     @cached_property
+    def written_content(self) -> Desired | None:
+        """What Git has, if that is what was last written: else it says nothing about live."""
+        content = self.content
+        return content if content is not None and content.digest == self.record.digest else None
+
+    @cached_property
     def policy(self) -> Policy:
         """How this DaemonSet is rolled out."""
         return self.desired.policy if self.desired is not None else Policy()
@@ -110,9 +118,16 @@ class Situation:
             return False
         if good.template is not None:
             return good.template == self.content.template
-        return self.at_last_good and not difference.template_missing(
-            self.content, self.live.template
-        )
+        asked = self.rehearsed
+        return self.at_last_good and asked is not None and not asked.template_changes
+
+    @cached_property
+    def rehearsed(self) -> Rehearsal | None:
+        """What the API server would make of Git's content, where it was asked of this object."""
+        asked = self.observed.rehearsal
+        if asked is None or self.content is None or asked.digest != self.content.digest:
+            return None
+        return asked if asked.generation == self.live.generation else None
 
     @cached_property
     def leave(self) -> frozenset[ownership.Path]:
@@ -131,8 +146,63 @@ class Situation:
 
     @cached_property
     def template_drifted(self) -> bool:
-        """Whether someone else wrote to the pod template."""
-        return any(ownership.owns_template(share) for _, _, share in self.foreign)
+        """Whether someone else changed the pod template since our last forward write.
+
+        Whoever holds a field with the value that we wrote (Flux and Argo CD do) changed nothing.
+        A removal leaves no owner behind: there the revision tells, which is not the one we made.
+        """
+        written = self.written_content
+        if written is None:
+            return any(
+                operation != "Apply" and ownership.owns_template(share)
+                for _, operation, share in self.foreign
+            )
+        if any("f:template" in path for path in self.changed_by_others):
+            return True
+        lacks = difference.template_missing(written, self.live.template)
+        return lacks and not self._is_our_revision()
+
+    @cached_property
+    def changed_by_others(self) -> tuple[ownership.Path, ...]:
+        """Fields of the spec, held by others, that are not as Git has them."""
+        if self.content is None:
+            return ()
+        spec = self.content.manifest["spec"]
+        return tuple(
+            ("f:spec", *path)
+            for _, operation, share in self.foreign
+            for path in ownership.leaves(share)
+            if self._is_changed(spec, path, applied=operation == "Apply")
+        )
+
+    def _is_changed(self, spec: Any, path: ownership.Path, *, applied: bool) -> bool:  # noqa: ANN401
+        """Whether a field that someone holds differs from Git.
+
+        A field that Git does not have, and that somebody keeps applying, is left to them.
+        """
+        want, have = ownership.lookup(spec, path), ownership.lookup(self.live.spec, path)
+        if want is None:
+            return have is not None and not applied
+        return not difference.same(want, have, ownership.field_path(path).replace(".", "/"))
+
+    def _is_our_revision(self) -> bool:
+        """Whether the live revision is the first that was made of what we wrote."""
+        target = self.target
+        if target is None:
+            return True
+        copy = self.copy_of_record(target)
+        if copy is None or copy.template != self.record.template:
+            return False
+        made = target.created
+        return not any(
+            each.created is not None and made is not None and each.created < made
+            for each in self.observed.revisions
+            if each is not target and self._is_of_record(each)
+        )
+
+    def _is_of_record(self, revision: Revision) -> bool:
+        copy = self.copy_of_record(revision)
+        return copy is not None and copy.template == self.record.template
 
     @cached_property
     def takeover(self) -> list[ownership.Entry] | None:
@@ -190,6 +260,7 @@ class Situation:
                 canary=record.phase is Phase.CANARY,
                 first=record.last_good is None and len(self.observed.revisions) <= 1,
                 previous_template=good.template if good else None,
+                by_people=self.by_people,
                 now=self.now,
             )
         )
@@ -203,16 +274,31 @@ class Situation:
             pods=self.observed.pods,
             nodes=self.observed.nodes,
             target=self.target.hash if self.target else "",
-            max_unavailable=self.live.strategy.max_unavailable,
+            max_unavailable=self._max_unavailable(),
             min_ready_seconds=self.live.min_ready_seconds,
             policy=self.policy,
             now=self.now,
         )
 
+    def _max_unavailable(self) -> int | str:
+        """As Git has it: beside OnDelete nobody validates what others write."""
+        written = self.written_content
+        spec = written.manifest["spec"] if written else self.live.spec
+        return strategy_of(spec).max_unavailable
+
+    @cached_property
+    def has_old_pods(self) -> bool:
+        """Whether the controller has something left to replace."""
+        target = self.target
+        return target is not None and any(
+            pod.hash != target.hash and pod.deleting is None for pod in self.observed.pods
+        )
+
     @cached_property
     def suspend(self) -> Suspend | None:
         """A person's word that nothing may be done, on the object or in Git; None: none, over."""
-        given = self.live.annotations.get(SUSPEND)
+        live = self.observed.live
+        given = live.annotations.get(SUSPEND) if live else None
         if given is None and self.content is not None:
             metadata = self.content.manifest["metadata"]
             given = (metadata.get("annotations") or {}).get(SUSPEND)
@@ -223,25 +309,36 @@ class Situation:
 
     @cached_property
     def retry(self) -> str:
-        """The token of a release that is not acted on yet; "" where there is none."""
-        token = self.live.annotations.get(RETRY_AT, "")
+        """The token of a release that is not acted on yet; "" where there is none.
+
+        Cut: it goes into the record, which must not lose its quarantine for it.
+        """
+        token = self.live.annotations.get(RETRY_AT, "")[:RETRY_MAX]
         return "" if token == self.record.retried else token
 
     def good_now(self) -> LastGood | None:
         """Return the live content as last good; None while its revision is not known."""
         if self.target is None:
             return None
-        spec = self.content.manifest["spec"] if self.content else self.live.spec
         return LastGood(
             digest=self.record.digest or None,
             template=self.record.template or None,
             commit=self.record.commit or None,
             revision=self.target.name,
             hash=self.target.hash,
-            strategy=bodies.strategy_body(spec),
+            strategy=self._strategy_now(),
             min_ready_seconds=self.live.min_ready_seconds,
             at=self.now,
         )
+
+    def _strategy_now(self) -> dict[str, Any]:
+        """Return the strategy that belongs to what was last written; never a hold of ours."""
+        written, good = self.written_content, self.record.last_good
+        if written is not None:
+            return bodies.strategy_body(written.manifest["spec"])
+        if self.live.strategy.type == "OnDelete" and good is not None and good.strategy:
+            return dict(good.strategy)
+        return bodies.strategy_body(self.live.spec)
 
     def written(self, **changes: Any) -> Record:  # noqa: ANN401 - dataclasses.replace
         """Return the record of a write of Git's content."""

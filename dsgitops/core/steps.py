@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from dsgitops.core import bodies, difference
 from dsgitops.core.actions import Apply, Rehearse, Remember, Restore
 from dsgitops.core.model import Decision, Desired, Phase, Reason, Unreadable, WaitingFor
-from dsgitops.core.ownership import field_path, leaves, owns_template
+from dsgitops.core.ownership import field_path, owns_template
 from dsgitops.core.situation import IN_FLIGHT, Situation
 
 if TYPE_CHECKING:
@@ -18,14 +18,22 @@ if TYPE_CHECKING:
     from dsgitops.core.record import Record
 
 
-def take_over(s: Situation, what: str) -> Decision:
-    """Move the spec's ownership to us first, or fields absent from Git would survive."""
-    record = s.record.next()
+def take_over(s: Situation, what: str, *, pause: bool = False, heals: bool = False) -> Decision:
+    """Move the spec's ownership to us first, or fields absent from Git would survive.
+
+    Args:
+        s: The situation.
+        what: What is written then, for people.
+        pause: Also stop the native controller in the same write.
+        heals: The write that follows heals drift.  The record says so: once the fields are ours,
+            a field that was added shows nothing any more.
+    """
+    record = s.record.next(reason=Reason.DRIFT_FOUND) if heals else s.record.next()
     return Decision(
         reason=Reason.WAITING,
         waiting_for=WaitingFor.PREFLIGHT,
         because=f"Taking the fields over before writing {what}.",
-        actions=(remember(s, record, take=True),),
+        actions=(remember(s, record, take=True, pause=pause),),
         record=record,
         follow=in_flight(s),
         aside=True,
@@ -106,6 +114,19 @@ def good_takes_content(s: Situation, record: Record) -> Record:
     return replace(record, last_good=good)
 
 
+def speaking_of_good(record: Record) -> Record:
+    """Return the record as it travels with last good's template: of that it speaks."""
+    good = record.last_good
+    if good is None:
+        return record
+    return replace(
+        record,
+        digest=good.digest or "",
+        template=good.template or "",
+        commit=good.commit or "",
+    )
+
+
 def apply_content(s: Situation, content: Desired, record: Record, *, hold: bool) -> Apply:
     """Return the forward write."""
     return Apply(
@@ -155,15 +176,13 @@ def remembering(decision: Decision, record: Record, action: Action) -> Decision:
 
 
 def first_difference(s: Situation) -> str:
-    """Return the first field where live is not what Git has, as a JSON pointer; "": none."""
+    """Return the first field where live is not what Git has; "": none."""
     if s.content is None:
         return ""
     path = difference.missing(s.content, s.live)
-    if path or not s.foreign:
+    if path or not s.changed_by_others:
         return path
-    share = s.foreign[0][2]
-    first = next(leaves(share, ("f:spec",)), ("f:spec",))
-    return field_path(first).lstrip(".")
+    return field_path(s.changed_by_others[0]).lstrip(".")
 
 
 def owners(s: Situation) -> str:
@@ -176,6 +195,11 @@ def template_owner(s: Situation) -> str:
     """Return who else wrote the pod template."""
     names = sorted({name for name, _, share in s.foreign if owns_template(share)})
     return " and ".join(names) or "someone"
+
+
+def heals(s: Situation) -> bool:
+    """Whether fields were taken over to write Git's content again, and that was not done yet."""
+    return s.record.reason is Reason.DRIFT_FOUND
 
 
 def in_flight(s: Situation) -> bool:
