@@ -7,6 +7,7 @@ virtual times, and waiting is free.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from dsgitops.errors import DsgitopsError
@@ -14,12 +15,16 @@ from dsgitops.ports import Done, Polled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from dsgitops.agent import Agent
     from dsgitops.core.model import Ref
     from dsgitops.ports import Clock, Source
     from dsgitops.sim.world import World
+
+
+_LEAST = timedelta(microseconds=1)
+"""Time always moves: an event's instant is rounded to microseconds, and may lie just ahead."""
 
 
 class InlineHands:
@@ -94,9 +99,9 @@ class Drive:
             self._look = self.agent.turn()
         instants = [until, self._look, self.polls.next_due(), self.world.next_event()]
         at = min(each for each in instants if each is not None)
-        if at > now:
-            self.pace(at)
-        self.world.step_to(max(at, now))
+        at = max(at, now + _LEAST)
+        self.pace(at)
+        self.world.step_to(at)
 
     def run(self, length: timedelta, *, until: Callable[[], bool] | None = None) -> bool:
         """Run for `length` of virtual time, or until `until` holds.

@@ -330,10 +330,17 @@ class KubernetesCluster:
                 self._touched.add(ref)
 
     def _live_since(self, ref: Ref, entry: Followed | None, now: datetime) -> datetime | None:
-        """Return since when all that one DaemonSet's decision reads has been live."""
+        """Return since when all that one DaemonSet's decision reads has been live.
+
+        Pods that are followed from now on were not unseen before: their first list tells all that
+        there is, and it is the nodes that need the time (`design.md` 4).  A watch of theirs that
+        was lost and is back counts.
+        """
         parts = [spread.of(ref.namespace) for spread in self._spreads]
-        parts += [self._node_watch, *(entry.reflectors() if entry is not None else ())]
         times = [each.live_at(now) if each is not None else None for each in parts]
+        times.append(self._node_watch.live_at(now))
+        if entry is not None:
+            times += [entry.again_live(each, now) for each in entry.reflectors()]
         known = [each for each in times if each is not None]
         return max(known) if len(known) == len(times) else None
 

@@ -9,6 +9,7 @@ watch a namespace, shared, and read for those that regard a followed DaemonSet o
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from dsgitops.adapters.kubernetes import kinds
@@ -19,7 +20,6 @@ from dsgitops.core.chronicle import Chronicle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from datetime import datetime
 
     from dsgitops.adapters.kubernetes.reflector import Surroundings
     from dsgitops.adapters.kubernetes.shelf import Item
@@ -32,6 +32,9 @@ EVENTS_MAX = 1000
 """Events that are kept of one DaemonSet; beyond it the oldest go (the chronicle read them)."""
 SUFFIX = 5
 """Characters that the DaemonSet controller adds to a pod's name."""
+
+
+_NO_GAP = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -59,6 +62,17 @@ class Followed:
     """`own_pods`, until one changes."""
     told: tuple[bool, bool] = (False, False)
     """Whether it was live, and synced, when that last changed."""
+
+    first_live: dict[str, datetime] = field(default_factory=dict)
+    """Since when each watch was live for the first time, by what is watched."""
+
+    def again_live(self, reflector: Reflector, now: datetime) -> datetime | None:
+        """Return since when a watch is live again after a gap; long ago where there was none."""
+        since = reflector.live_at(now)
+        if since is None:
+            return None
+        first = self.first_live.setdefault(reflector.what.path, since)
+        return since if since > first else _NO_GAP
 
     def about(self, event: Event) -> bool:
         """Whether an Event regards this DaemonSet or a pod of its."""
