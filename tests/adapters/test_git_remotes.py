@@ -269,7 +269,7 @@ def test_a_server_that_hangs_costs_its_deadline_and_leaves_no_process(cache, sch
         with pytest.raises(SourceUnreachable, match="did not answer within 1 s"):
             source.fetch()
 
-    assert time.monotonic() - started < 2.0
+    assert time.monotonic() - started < 5.0
     assert is_gone(f"127.0.0.1:{port}/")
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
@@ -344,7 +344,7 @@ def test_reading_the_last_tree_does_not_wait_for_a_fetch_that_hangs(repository, 
 
         assert source.last() == tree
         assert source.read([tree.files[0].blob])
-        assert time.monotonic() - started < 1.0
+        assert time.monotonic() - started < 2.0
         assert hanging.is_alive()
         hanging.join()
 
