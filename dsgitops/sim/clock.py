@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from math import ceil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -61,8 +62,11 @@ class VirtualClock:
         return (at - self.start).total_seconds()
 
     def after(self, delay: float, callback: Callable[[], None]) -> None:
-        """Have `callback` run in `delay` seconds; a negative delay is now."""
-        at = self.seconds + max(0.0, delay)
+        """Have `callback` run in `delay` seconds; a negative delay is now.
+
+        Instants are whole microseconds, so that each can be told as a `datetime`, and met again.
+        """
+        at = ceil((self.seconds + max(0.0, delay)) * 1e6 - 1e-3) / 1e6
         heapq.heappush(self._agenda, (at, next(self._sequence), callback))
 
     def next_at(self) -> float | None:

@@ -52,8 +52,12 @@ class Kubelet:
             self._take_up(pod)
             return
         worker.pod = pod
-        if is_terminating(pod) and not worker.leaving and self.alive:
+        if not self.alive or worker.leaving:
+            return
+        if is_terminating(pod):
             worker.later(self.site.between(0.01, 0.04), worker.terminate)
+        elif pod["spec"].get("readinessGates") and worker.seen.sandbox:
+            worker.later(self.site.between(0.05, 0.5), worker.write)
 
     def pod_gone(self, pod: Object) -> None:
         """Take note of a pod that is no more, with or without this kubelet's doing."""

@@ -102,7 +102,9 @@ class World:
     def next_event(self) -> datetime | None:
         """Return when something will happen by itself; None: never."""
         seconds = self.clock.next_at()
-        return None if seconds is None else self.clock.start + timedelta(seconds=seconds)
+        if seconds is None:
+            return None
+        return self.clock.start + timedelta(microseconds=round(seconds * 1e6))
 
     def step_to(self, at: datetime) -> None:
         """Run everything due until an instant, and stand there."""
