@@ -155,6 +155,9 @@ class ApiServer:
 
     def _unrouted(self, request: Request) -> Response:
         """Answer paths that name no stored resource: reviews and discovery."""
+        media = _lower(request.headers).get("content-type", "application/json")
+        if request.method == "POST" and not media.startswith("application/json"):
+            raise answers.unsupported_media(("application/json",))
         if request.method == "POST" and request.path == _WHO:
             return answers.answer(201, self.account.self_review())
         if request.method == "POST" and request.path.startswith(_REVIEWS):

@@ -38,9 +38,10 @@ class Kind(Enum):
     STALE = "a read is answered from an older version"
     SILENT = "a watch opens, or stays open, and brings nothing any more"
     DROPPED = "watches end"
+    DUPLICATED = "a watch brings every event twice"
 
 
-_WATCHES = (Kind.SILENT, Kind.DROPPED)
+_WATCHES = (Kind.SILENT, Kind.DROPPED, Kind.DUPLICATED)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -127,17 +128,30 @@ class Faults:
         return None
 
     def disturb(self, watches: list[Watch], now: datetime) -> None:
-        """Drop or silence open watches for faults that are active now."""
+        """Let faults that are active now strike the open watches; `path` means the resource."""
         for fault in self.faults:
             if fault.kind not in (*_WATCHES, Kind.DOWN) or not fault.active(now):
                 continue
-            for watch in watches:
-                if fault.path and not re.search(fault.path, watch.terms.resource.plural):
-                    continue
-                if fault.kind is Kind.SILENT:
-                    watch.silent = True
-                else:
-                    watch.end()
+            hit = [
+                each
+                for each in watches
+                if not each.over and re.search(fault.path, each.terms.resource.plural)
+            ]
+            for watch in hit:
+                self.struck.append((fault.kind, "WATCH", watch.terms.resource.plural))
+                befall(fault.kind, watch)
+            if hit and fault.times is not None:
+                fault.times -= 1
+
+
+def befall(kind: Kind, watch: Watch) -> None:
+    """Let a fault happen to an open watch."""
+    if kind is Kind.SILENT:
+        watch.silent = True
+    elif kind is Kind.DUPLICATED:
+        watch.twice = True
+    else:
+        watch.end()
 
 
 def before(fault: Fault | None, request: Request) -> Response | None:

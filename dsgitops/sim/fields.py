@@ -466,6 +466,37 @@ def _entry(owner: Owner, managed: Managed) -> Object:
     return entry
 
 
+def status_stamped(obj: Object, status: Object, manager: str, time: str) -> Object:
+    """Return an object with a controller's status, owned as its write through /status would be.
+
+    For controllers that write to the store directly; an equal status changes nothing.
+
+    Args:
+        obj: The object as stored.
+        status: The whole new status.
+        manager: `kube-controller-manager`, `kubelet`.
+        time: Whole seconds: `2026-01-02T03:04:05Z`.
+    """
+    if obj.get("status") == status:
+        return obj
+    entry: Object = {
+        "manager": manager,
+        "operation": "Update",
+        "apiVersion": obj["apiVersion"],
+        "time": time,
+        "fieldsType": "FieldsV1",
+        "fieldsV1": {"f:status": {f"f:{name}": {} for name in sorted(status)}},
+        "subresource": "status",
+    }
+    others = [
+        each
+        for each in obj["metadata"].get("managedFields") or []
+        if (each.get("manager"), each.get("subresource")) != (manager, "status")
+    ]
+    metadata = {**obj["metadata"], "managedFields": [*others, entry]}
+    return {**obj, "metadata": metadata, "status": status}
+
+
 def tree_of(paths: Iterable[Path]) -> Tree:
     """Return a set as fieldsV1: a leaf is `{}`, a member with children has `.` beside them."""
     tree: Tree = {}

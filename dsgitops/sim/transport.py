@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
 _KEPT = 1000
 
+_OPENS_ALL_THE_SAME = (
+    ways.Kind.SILENT,
+    ways.Kind.STALE,
+    ways.Kind.DUPLICATED,
+    ways.Kind.DROPPED,
+)
+
 
 class SimTransport:
     """One client's way to the API server.
@@ -71,13 +78,14 @@ class SimTransport:
         fault = None
         if self.faults is not None:
             fault = self.faults.strike("WATCH", request.path, self._now())
-        if fault is not None and fault.kind not in (ways.Kind.SILENT, ways.Kind.STALE):
+        if fault is not None and fault.kind not in _OPENS_ALL_THE_SAME:
             return self._refused(fault, request, wake)
         stream = self._api.watch(request, wake)
         if isinstance(stream, Watch):
             self._open = [each for each in self._open if not each.ended]
             self._open.append(stream)
-            stream.silent = fault is not None and fault.kind is ways.Kind.SILENT
+            if fault is not None and fault.kind is not ways.Kind.STALE:
+                ways.befall(fault.kind, stream)
         return stream
 
     def disturb(self) -> None:

@@ -58,6 +58,8 @@ class Watch:
     closed: bool = False
     silent: bool = False
     """A connection that lives and brings nothing (a fault)."""
+    twice: bool = False
+    """Every event comes twice (a fault)."""
     _pending: deque[tuple[str, Object]] = field(default_factory=deque[tuple[str, Any]])
     _ended: bool = False
     _columns_sent: bool = False
@@ -110,7 +112,7 @@ class Watch:
 
     def send(self, kind: str, obj: Object) -> None:
         """Put one event into the stream."""
-        self._pending.append((kind, obj))
+        self._pending.extend([(kind, obj)] * (2 if self.twice else 1))
         if not self.silent:
             self.wake()
 
