@@ -118,6 +118,12 @@ _TAG_WORD = re.compile(r"(?:^|[-._])(" + "|".join(_TAGGED) + r")$")
 _SLOW = re.compile(r"(?:^|[-._])slow-(\d+)s$")
 
 
+def errand_of(container: Object) -> Program:
+    """Return what an init container's process does: as `program_of`, but it comes to an end."""
+    program = program_of(container)
+    return program if program.exits_after is not None else replace(program, exits_after=0.4)
+
+
 def program_of(container: Object) -> Program:
     """Return what a container's process does."""
     image = str(container.get("image", ""))

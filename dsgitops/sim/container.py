@@ -49,7 +49,8 @@ class ContainerWorker:
         self.init = init
         self.sidecar = init and spec.get("restartPolicy") == "Always"
         self.site: Site = pod.site
-        self.program = behaviours.program_of(spec)
+        runs_out = init and not self.sidecar
+        self.program = (behaviours.errand_of if runs_out else behaviours.program_of)(spec)
         self.born = 0.0
         self.seen = ContainerState(
             name=str(spec["name"]),
