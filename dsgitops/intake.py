@@ -37,6 +37,8 @@ class _Shelf:
 
     tree: Tree | None = None
     desired: Mapping[Ref, Desired] = field(default_factory=dict[Ref, Desired])
+    unreadable: Mapping[Ref, Unreadable] = field(default_factory=dict[Ref, Unreadable])
+    """DaemonSets that Git names and that cannot be used."""
     bad: Mapping[str, Problem] = field(default_factory=dict[str, Problem])
     """The first error of each file that has one, by path."""
     files: dict[tuple[str, str], ManifestFile] = field(
@@ -74,7 +76,8 @@ class Intake:
 
     def refs(self) -> frozenset[Ref]:
         """Return the DaemonSets that Git has."""
-        return frozenset(ref for shelf in self._shelves.values() for ref in shelf.desired)
+        shelves = self._shelves.values()
+        return frozenset(ref for each in shelves for ref in (*each.desired, *each.unreadable))
 
     def problems(self) -> tuple[Problem, ...]:
         """Return the first error of every file that has one."""
@@ -84,6 +87,8 @@ class Intake:
         """Return what Git has of one DaemonSet; None: nothing, for certain."""
         for shelf in self._shelves.values():
             found = shelf.desired.get(ref)
+            if found is None and ref in shelf.unreadable:
+                return shelf.unreadable[ref]
             if found is not None:
                 return replace(found, opens=self.opens(now)) if self.opens else found
         return self._unreadable(ref, record)
@@ -137,6 +142,8 @@ class Intake:
         shelf.files = self._parsed(name, tree, shelf.files)
         catalog = self.reader(shelf.files.values(), name, tree.display)
         before, told = shelf.desired, set(shelf.bad.values())
+        refused = shelf.unreadable
+        shelf.unreadable = catalog.unreadable
         shelf.tree = tree
         shelf.desired = {
             ref: _kept(before.get(ref), desired) for ref, desired in catalog.desired.items()
@@ -148,6 +155,7 @@ class Intake:
                 voice.problem(name, str(problem), remedy=problem.remedy)
         gone = before.keys() - shelf.desired.keys()
         changed = {ref for ref, each in shelf.desired.items() if before.get(ref) is not each}
+        changed |= {ref for ref, each in catalog.unreadable.items() if refused.get(ref) != each}
         return frozenset(gone | changed)
 
     def _parsed(

@@ -1,0 +1,328 @@
+"""Settings to a running agent: the only module that names concrete adapters.
+
+Client libraries are imported where they are used: a command that only prints help loads none.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING
+
+from dsgitops.agent import Agent
+from dsgitops.core.catalog import Catalog, Terms, gather
+from dsgitops.errors import UsageError
+from dsgitops.intake import Intake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime, timedelta
+    from pathlib import Path
+
+    from dsgitops.adapters.git.environment import Auth
+    from dsgitops.adapters.git.source import GitSource
+    from dsgitops.adapters.kubernetes.cluster import KubernetesCluster
+    from dsgitops.adapters.kubernetes.events import Events
+    from dsgitops.adapters.kubernetes.lease import Lease
+    from dsgitops.adapters.schedule import Polls
+    from dsgitops.core.manifest import ManifestFile
+    from dsgitops.core.model import Policy, Problem
+    from dsgitops.ports import Source, Transport, Voice, Wake
+    from dsgitops.settings import Settings, SourceSettings
+    from dsgitops.sim.drive import Drive
+    from dsgitops.sim.world import World
+
+WRITERS = 4
+"""Writes at a time: four keep the API server's two cores busy (`peers.md` 1, floor)."""
+CHATTERS = 4
+"""Threads for lists, Events and the Lease, which never wait for a write."""
+IDLE_SECONDS_MAX = 1.0
+"""A turn comes at least so often: clocks that jump, and watches that fell silent, are noticed."""
+
+
+# ---------------------------------------------------------------------------- settings
+
+
+def load_settings(
+    file: Path | None, overrides: Mapping[str, str]
+) -> tuple[Settings | None, tuple[Problem, ...]]:
+    """Read the settings with all that adapters know of their values."""
+    from dsgitops import settings  # noqa: PLC0415 - only the agent needs them
+    from dsgitops.adapters.git import address, revision  # noqa: PLC0415
+    from dsgitops.adapters.schedule import window_fault  # noqa: PLC0415
+
+    checks = settings.Checks(
+        url=address.fault, ref=revision.fault, path=revision.path_fault, window=window_fault
+    )
+    return settings.load(file, environ=os.environ, overrides=overrides, checks=checks)
+
+
+def git_source(source: SourceSettings, cache: Path) -> GitSource:
+    """Return a source of the settings over its mirror.
+
+    Raises:
+        UsageError: Its URL or ref cannot be used (settings that were checked have none such).
+    """
+    from dsgitops.adapters.git import address, revision  # noqa: PLC0415
+    from dsgitops.adapters.git.source import GitSource, Tracked  # noqa: PLC0415
+
+    where = address.parse(source.url)
+    what = revision.parse(source.ref.kind, source.ref.value)
+    for fault in (where, what):
+        if isinstance(fault, address.Fault):
+            raise UsageError(f"source {source.name}: {fault.what}", remedy=fault.remedy)
+    assert isinstance(where, address.Address), "faults were raised above"
+    assert isinstance(what, revision.Revision), "faults were raised above"
+    signers = (
+        source.verify.ssh.allowed_signers_file if source.verify and source.verify.ssh else None
+    )
+    return GitSource(
+        Tracked(
+            name=source.name,
+            address=where,
+            revision=what,
+            path=source.path,
+            auth=_auth(source),
+            timeout=source.timeout.total_seconds(),
+            require_fast_forward=source.require_fast_forward,
+            allow_empty=source.allow_empty,
+            allowed_signers=signers,
+        ),
+        cache,
+    )
+
+
+def _auth(source: SourceSettings) -> Auth:
+    from dsgitops.adapters.git.environment import Https, Ssh  # noqa: PLC0415
+
+    https, ssh = source.auth.https, source.auth.ssh
+    if ssh is not None and ssh.key_file and ssh.known_hosts_file:
+        return Ssh(key_file=ssh.key_file, known_hosts_file=ssh.known_hosts_file)
+    if https is not None:
+        return Https(
+            username_file=https.username_file,
+            password_file=https.password_file,
+            ca_file=https.ca_file,
+        )
+    return None
+
+
+def terms_of(settings: Settings) -> dict[str, Terms]:
+    """Return what the settings say of each source's manifests."""
+    return {
+        source.name: Terms(
+            source=source.name,
+            namespaces=frozenset(settings.namespaces),
+            policy=settings.policy(source.name),
+            profiles=settings.profile_policies(source.name),
+        )
+        for source in settings.sources
+    }
+
+
+def _read_with(
+    terms: Mapping[str, Terms], files: Iterable[ManifestFile], source: str, commit: str
+) -> Catalog:
+    return gather(files, commit, terms=terms[source])
+
+
+# ---------------------------------------------------------------------------- on a cluster
+
+
+@dataclass(slots=True)
+class Runtime:
+    """An agent on a cluster, with everything that must be stopped again."""
+
+    agent: Agent
+    cluster: KubernetesCluster
+    polls: Polls
+    lease: Lease
+    events: Events
+    woken: threading.Event
+    stopping: threading.Event
+    close: Callable[[], None]
+
+    def run(self) -> None:
+        """Turn until `stopping` is set; then finish what is in flight."""
+        self.polls.start()
+        while not self.stopping.is_set():
+            self.woken.clear()
+            now = self.agent.clock.now()
+            look = self.agent.turn()
+            self._chat(now)
+            self.woken.wait(self._pause(look))
+        self._stop()
+
+    def settle(self, patience: timedelta) -> bool:
+        """Turn until every source was read and nothing is left to do at this moment.
+
+        Returns:
+            Whether it came to that within `patience`.
+        """
+        self.polls.start()
+        clock = self.agent.clock
+        end = clock.monotonic() + patience.total_seconds()
+        while clock.monotonic() < end and not self.stopping.is_set():
+            self.woken.clear()
+            self.agent.turn()
+            self._chat(clock.now())
+            if self._quiet():
+                self._stop()
+                return True
+            self.woken.wait(0.2)
+        self._stop()
+        return False
+
+    def _quiet(self) -> bool:
+        polled = all(at is not None for at in self.polls.completed().values())
+        idle = not (self.agent.again or self.agent.busy)
+        waits = any(each.aside for each in self.agent.decisions.values())
+        return polled and idle and not waits and self.cluster.synced
+
+    def _chat(self, now: datetime) -> None:
+        self.events.pump(now)
+        self.lease.pump(now)
+
+    def _pause(self, look: datetime | None) -> float:
+        if look is None:
+            return IDLE_SECONDS_MAX
+        seconds = (look - self.agent.clock.now()).total_seconds()
+        return min(max(seconds, 0.0), IDLE_SECONDS_MAX)
+
+    def _stop(self) -> None:
+        self.polls.stop(timeout=2.0)
+        self.close()
+        self.lease.release(self.agent.clock.now())
+
+
+def runtime(settings: Settings, transport: Transport, *, voice: Voice) -> Runtime:
+    """Return an agent for a real cluster (or a served simulation); nothing runs yet.
+
+    Raises:
+        UsageError: The settings name no folder for the mirrors.
+    """
+    from dsgitops.adapters.clock import SystemClock  # noqa: PLC0415
+    from dsgitops.adapters.hands import Pool  # noqa: PLC0415
+    from dsgitops.adapters.kubernetes.cluster import KubernetesCluster  # noqa: PLC0415
+    from dsgitops.adapters.kubernetes.events import Events  # noqa: PLC0415
+    from dsgitops.adapters.kubernetes.lease import Lease  # noqa: PLC0415
+    from dsgitops.adapters.kubernetes.voice import ClusterVoice  # noqa: PLC0415
+    from dsgitops.adapters.schedule import Polls  # noqa: PLC0415
+    from dsgitops.adapters.voices import Voices  # noqa: PLC0415
+
+    if settings.cache_dir is None:
+        raise UsageError("no folder for the mirrors", remedy="set cacheDir")
+    woken = threading.Event()
+    wake: Wake = woken.set
+    clock = SystemClock()
+    sources = {each.name: git_source(each, settings.cache_dir) for each in settings.sources}
+    chatters = ThreadPoolExecutor(CHATTERS, thread_name_prefix="api")
+    hands = Pool(wake, workers=WRITERS)
+    rng = Random()  # noqa: S311 - jitter: agents must not ask in step
+    cluster = KubernetesCluster(
+        transport, namespaces=settings.namespaces, rng=rng, run=chatters, wake=wake
+    )
+    identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}"
+    events = Events(transport, instance=identity, run=chatters, wake=wake)
+    lease = Lease(
+        transport,
+        namespace=lease_namespace(transport),
+        identity=identity,
+        election=settings.leader_election == "on",
+        run=chatters,
+        monotonic=clock.monotonic,
+        wake=wake,
+    )
+    told = ClusterVoice(events, lease, lambda name: sources[name].history())
+    polls = Polls(clock, wake)
+    for each in settings.sources:
+        polls.add(sources[each.name], interval=each.interval, deadline=each.timeout)
+    agent = Agent(
+        intake=_intake(settings, sources),
+        polls=polls,
+        cluster=cluster,
+        hands=hands,
+        voice=Voices(voice, told),
+        clock=clock,
+    )
+
+    def close() -> None:
+        hands.close()
+        cluster.close()
+        chatters.shutdown(wait=False, cancel_futures=True)
+
+    return Runtime(agent, cluster, polls, lease, events, woken, threading.Event(), close)
+
+
+def lease_namespace(transport: Transport) -> str:
+    """Return where the Lease is: POD_NAMESPACE, else the kubeconfig's namespace, else default."""
+    return os.environ.get("POD_NAMESPACE") or getattr(transport, "namespace", "") or "default"
+
+
+def _intake(settings: Settings, sources: Mapping[str, Source]) -> Intake:
+    from dsgitops.adapters.schedule import opens  # noqa: PLC0415
+
+    return Intake(
+        sources=sources,
+        reader=partial(_read_with, terms_of(settings)),
+        opens=partial(opens, settings.windows) if settings.windows else None,
+        policy=settings.policy(),
+    )
+
+
+# ---------------------------------------------------------------------------- simulated
+
+
+def simulated(  # noqa: PLR0913 - each is one choice of the demo or the test
+    world: World,
+    sources: Mapping[str, Source],
+    *,
+    namespaces: Iterable[str],
+    policy: Policy,
+    voice: Voice,
+    interval: timedelta,
+) -> Drive:
+    """Return the same agent in a simulated world: only time and threads differ.
+
+    Args:
+        world: The cluster.
+        sources: By name; real Git, or what a test has.
+        namespaces: The managed ones.
+        policy: Of every DaemonSet that does not say otherwise.
+        voice: Who is told.
+        interval: Between two polls, in virtual time.
+    """
+    from dsgitops.adapters.kubernetes.cluster import KubernetesCluster  # noqa: PLC0415
+    from dsgitops.sim.drive import Drive, InlineHands, VirtualPolls  # noqa: PLC0415
+
+    allowed = frozenset(namespaces)
+    terms = {name: Terms(source=name, namespaces=allowed, policy=policy) for name in sources}
+    polls = VirtualPolls(sources.values(), interval, world.clock)
+    wakes: list[Wake] = []
+
+    def wake() -> None:
+        for each in wakes:
+            each()
+
+    cluster = KubernetesCluster(
+        world.transport(),
+        namespaces=allowed,
+        rng=Random(1),  # noqa: S311 - jitter; a simulated run repeats exactly
+        wake=wake,
+    )
+    agent = Agent(
+        intake=Intake(sources=sources, reader=partial(_read_with, terms), policy=policy),
+        polls=polls,
+        cluster=cluster,
+        hands=InlineHands(),
+        voice=voice,
+        clock=world.clock,
+    )
+    drive = Drive(world=world, agent=agent, polls=polls)
+    wakes.append(drive.wake)
+    return drive
