@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from dsgitops.cli.view import View
     from dsgitops.core.model import Evidence, FailureClass, Judgement, Suspend
-    from dsgitops.core.record import Record
+    from dsgitops.core.record import Quarantined, Record
     from dsgitops.core.situation import Situation
 
 Sync = Literal["Synced", "OutOfSync", "Held", "Unknown"]
@@ -56,7 +56,7 @@ class Status:
     message: str
     failure_class: FailureClass | None
     commit: str
-    """What was last written (or tried), as Git has it: `main@sha1:…`."""
+    """What Git has, as far as it was tried: `main@sha1:…`."""
     live_commit: str
     """Whose template runs; empty: nobody's, it drifted, or it was adopted."""
     counts: Mapping[str, int]
@@ -95,7 +95,7 @@ def status(view: View, *, alive: bool | None) -> Status:
         reason=reason,
         message=_message(view, situation, reason, judgement),
         failure_class=_class(record, judgement),
-        commit=record.commit,
+        commit=wanted_commit(record),
         live_commit=live_commit(situation),
         counts=counts,
         evidence=judgement.evidence if judgement else (),
@@ -136,6 +136,20 @@ def as_json(found: Status) -> dict[str, Any]:
             "until": records.stamp(until) if until else None,
         }
     return item
+
+
+def held_content(record: Record) -> Quarantined | None:
+    """Return what is kept out while something else runs, or is on its way back."""
+    if record.phase not in (Phase.HELD, Phase.ROLLING_BACK):
+        return None
+    current = record.holds(record.template, record.digest)
+    return current or (record.quarantine[-1] if record.quarantine else None)
+
+
+def wanted_commit(record: Record) -> str:
+    """Return the commit that Git has of it: what is held, else what was written."""
+    held = held_content(record)
+    return held.commit if held is not None else record.commit
 
 
 def live_commit(s: Situation) -> str:
@@ -214,9 +228,9 @@ def _health(s: Situation, counts: Mapping[str, int]) -> Health:
 
 def _class(record: Record, judgement: Judgement | None) -> FailureClass | None:
     """Return why what Git has (or had) failed."""
-    if record.phase in (Phase.HELD, Phase.ROLLING_BACK):
-        entry = record.holds(record.template, record.digest)
-        return entry.failure_class if entry is not None else None
+    held = held_content(record)
+    if held is not None:
+        return held.failure_class
     return judgement.failure_class if judgement and record.phase in IN_FLIGHT else None
 
 
@@ -231,18 +245,21 @@ def _message(view: View, s: Situation, reason: str, judgement: Judgement | None)
     commit = narrate.short(s.record.commit)
     if judgement is not None and moving:
         if s.record.phase is Phase.ROLLING_BACK:
-            good = s.record.last_good
-            return f"Back on {narrate.short(good.commit if good else None)}: {narrate.progress(judgement)}."
+            return f"Back on {_good(s)}: {narrate.progress(judgement)}."
         return f"{commit} is on {narrate.progress(judgement)}."
-    entry = s.record.holds(s.record.template, s.record.digest)
-    if s.record.phase is Phase.HELD and entry is not None:
-        good = s.record.last_good
-        back = f"; {narrate.short(good.commit)} stays" if good and s.at_last_good else ""
+    entry = held_content(s.record)
+    if entry is not None:
+        back = f"; {_good(s)} stays" if s.at_last_good else ""
         return f"{narrate.short(entry.commit)} is held ({entry.failure_class}){back}."
     if judgement is not None:
         return f"At {commit}: {narrate.progress(judgement)}."
     nodes = narrate.nodes(view.live.desired_scheduled)
     return f"At {commit}, available on {view.live.available} of {nodes}."
+
+
+def _good(s: Situation) -> str:
+    good = s.record.last_good
+    return narrate.short(good.commit if good else None)
 
 
 def _suspended(suspend: Suspend) -> str:
