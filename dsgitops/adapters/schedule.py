@@ -23,6 +23,7 @@ from apscheduler.schedulers.background import BackgroundScheduler  # pyright: ig
 from apscheduler.triggers.cron import CronTrigger  # pyright: ignore[reportMissingTypeStubs]
 
 from dsgitops.errors import DsgitopsError, SourceUnreachable
+from dsgitops.ports import Polled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -44,20 +45,6 @@ LATE_INTERVALS = 3
 """A source that completed no poll for so many intervals (and its deadline) is late."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Polled:
-    """What one poll brought."""
-
-    source: str
-    tree: Tree | None = None
-    error: DsgitopsError | None = None
-    """Exactly one of `tree` and `error` is there."""
-    at: datetime
-    """When it ended."""
-    seconds: float
-    """How long it took."""
-
-
 @dataclass(slots=True)
 class _Polling:
     """One source and the state of its polls; changed under the lock of `Polls`."""
@@ -73,7 +60,7 @@ class _Polling:
 
 
 class Polls:
-    """Polls every source at its interval, each in a thread of its own.
+    """Polls every source at its interval, each in a thread of its own (`ports.Polls`).
 
     Args:
         clock: Time.

@@ -258,6 +258,21 @@ def test_what_a_force_push_left_behind_can_still_be_read(repository, cache):
     source.fetch()
 
     assert source.read([good.files[0].blob]) == {good.files[0].blob: b"good"}
+    assert source.at(good.commit) == good
+
+
+def test_the_tree_of_an_earlier_commit_is_listed_from_the_mirror(repository, cache):
+    repository.commit({"prod/a.yaml": "1"})
+    source = source_of(repository, cache, path="prod")
+    assert source.at("0" * 40) is None
+    before = source.fetch()
+    repository.commit({"prod/b.yaml": "2"})
+    elsewhere = repository.commit({"other/b.yaml": "2"}, branch="side", parent=None)
+    source.fetch()
+
+    assert source.at(before.commit) == before
+    for stranger in ("0" * 40, elsewhere, "HEAD", "main", "--all", "", before.commit[:12]):
+        assert source.at(stranger) is None
 
 
 # ---------------------------------------------------------------------------- odd trees

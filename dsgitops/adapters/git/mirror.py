@@ -213,6 +213,10 @@ class Mirror:
         found = tree.read_entries(answer.out) if answer.code == 0 else ()
         return next((each for each in found if each.name == name.encode()), None)
 
+    def has_commit(self, commit: str) -> bool:
+        """Whether a commit (full hash) is here."""
+        return _ID.fullmatch(commit) is not None and self.kind(commit) == "commit"
+
     def kind(self, expression: str) -> str:
         """Return `commit`, `tree`, `blob`, or empty where there is nothing."""
         given = expression.encode() + b"\n"

@@ -43,6 +43,8 @@ class GitSource:
     tracked: Tracked
     cache: Path
     """Folder of all mirrors; this source's own is made in it."""
+    name: str = field(init=False)
+    """The source's name in the settings."""
     folder: Path = field(init=False)
     """This source's own, in `cache`."""
     _mirror: Mirror = field(init=False)
@@ -58,15 +60,11 @@ class GitSource:
     def __post_init__(self) -> None:
         """Name the mirror after what is in it: another URL or ref is another mirror."""
         tracked = self.tracked
+        self.name = tracked.name
         identity = f"{tracked.address.url}\n{tracked.revision.kind}\n{tracked.revision.value}"
         digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
         self.folder = self.cache / f"{tracked.name}-{digest}"
         self._mirror = self._mirror_in(self.folder / "mirror.git", self.folder / "home")
-
-    @property
-    def name(self) -> str:
-        """The source's name in the settings."""
-        return self.tracked.name
 
     # ------------------------------------------------------------------------ the port
 
@@ -102,6 +100,15 @@ class GitSource:
             except (Damaged, Overdue, Oversized, SourceRefused, SourceUnreachable):
                 return None
         return self._tree
+
+    def at(self, commit: str) -> Tree | None:
+        """See `ports.Source.at`.  What a force-push left behind is kept for 30 days."""
+        try:
+            with self._swap:
+                known = self._mirror.exists() and self._mirror.has_commit(commit)
+                return self._listing(commit) if known else None
+        except (Damaged, Overdue, Oversized, SourceRefused):
+            return None
 
     def read(self, blobs: Iterable[str]) -> Mapping[str, bytes]:
         """See `ports.Source.read`."""
@@ -191,7 +198,7 @@ class GitSource:
         with self._swap:
             self._mirror.replace_with(other)
             self._damaged = False
-            if self._tree is not None and self._mirror.kind(self._tree.commit) == "commit":
+            if self._tree is not None and self._mirror.has_commit(self._tree.commit):
                 self._mirror.accept(self._tree.commit)
         return commit
 
