@@ -6,7 +6,7 @@ All functions return new values and share what did not change.
 from __future__ import annotations
 
 import re
-from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -196,6 +196,8 @@ _QUANTITY = re.compile(
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 _NANO = Decimal("1e-9")
+_EXACT = Context(prec=80)
+"""More digits than any quantity that can be written has."""
 
 
 class BadQuantity(ValueError):
@@ -210,9 +212,11 @@ def amount(quantity: str | float) -> Decimal:
     """
     number, suffix = _split(quantity)
     if suffix in _BINARY:
-        return (number * (1 << _BINARY[suffix])).quantize(_NANO, ROUND_CEILING)
-    exponent = _DECIMAL[suffix] if suffix in _DECIMAL else int(suffix[1:])
-    return (number.scaleb(exponent)).quantize(_NANO, ROUND_CEILING)
+        exact = _EXACT.multiply(number, 1 << _BINARY[suffix])
+    else:
+        exponent = _DECIMAL[suffix] if suffix in _DECIMAL else int(suffix[1:])
+        exact = number.scaleb(exponent, _EXACT)
+    return exact.quantize(_NANO, ROUND_CEILING, _EXACT)
 
 
 def canonical(quantity: str | float) -> str:
@@ -254,11 +258,11 @@ def _binary(value: int) -> str:
 def _decimal(value: Decimal, *, exponent: bool) -> str:
     """Return the shortest whole mantissa: the largest power of 1000 that divides it."""
     for name, power in reversed(_DECIMAL.items()):
-        mantissa = value.scaleb(-power)
+        mantissa = value.scaleb(-power, _EXACT)
         if mantissa == mantissa.to_integral_value():
             suffix = f"e{power}" if exponent and power else name
             return f"{int(mantissa)}{suffix}"
-    return f"{int(value.scaleb(9).to_integral_value(ROUND_CEILING))}n"
+    return f"{int(value.scaleb(9, _EXACT).to_integral_value(ROUND_CEILING))}n"
 
 
 def normalised(of: Type, value: Any) -> Any:  # noqa: ANN401 - any JSON
