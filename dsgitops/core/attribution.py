@@ -28,6 +28,7 @@ LINGERS = timedelta(seconds=10)
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 """Before everything: the stamp of what has none."""
 _SECOND = timedelta(seconds=1)
+_SECONDS_MAX = 10**8
 
 
 @dataclass(slots=True)
@@ -91,7 +92,7 @@ class Survey:
             manifest=self.manifest,
             started=q.started,
             first=q.first,
-            baking=q.baking_since is not None,
+            baking_since=q.baking_since,
             surges=q.live.strategy.surges,
             shared=self.is_shared,
         )
@@ -150,16 +151,32 @@ class Survey:
             self.unsettled += 1
             self.states[name] = NodeState.OLD
             return True
-        if self.question.live.min_ready_seconds or pod.init_containers:
+        if not self._is_uneventful(pod) or not self._is_long_available(ready.since):
             return False
+        self.states[name] = NodeState.DESIRED
+        return True
+
+    def _is_uneventful(self, pod: Pod) -> bool:
         for container in pod.containers:
-            if container.restarts or container.last is not None:
+            if container.restarts or container.last is not None or container.terminated is not None:
+                return False
+        for container in pod.init_containers:
+            ended = container.terminated
+            if container.restarts or container.last is not None or (ended and ended.exit_code):
                 return False
         story = self.chronicle.stories.get(pod.uid)
-        if story is not None and story.notable:
-            return False
-        self._became_ready(ready.since)
-        self.states[name] = NodeState.DESIRED
+        return story is None or not story.notable
+
+    def _is_long_available(self, since: datetime | None) -> bool:
+        """Whether a Ready pod is available beyond the doubt that whole seconds leave."""
+        seconds = self.question.live.min_ready_seconds
+        if seconds > 0:
+            if since is None or seconds > _SECONDS_MAX:
+                return False
+            since += timedelta(seconds=seconds)
+            if since + 2 * _SECOND > self.question.now:
+                return False
+        self._became_ready(since)
         return True
 
     def _became_ready(self, since: datetime | None) -> None:
@@ -233,7 +250,7 @@ class Survey:
         since = ready.since
         if seconds and story.ready_at is not None and story.ready_at - since < 2 * _SECOND:
             since = max(since, story.ready_at)
-        return since + timedelta(seconds=min(max(seconds, 0), 10**8))
+        return since + timedelta(seconds=min(max(seconds, 0), _SECONDS_MAX))
 
     def _look_at_old(self, look: Look, pods: list[Pod]) -> None:
         """No pod of the target revision: the old one stands, or goes, or there is none."""
@@ -302,7 +319,7 @@ class Survey:
         story = self.chronicle.stories.get(pod.uid, NO_STORY)
         if story.pulling_since is not None or self._waits_for_others(pod, lost):
             return
-        if self.scene.baking and _ran_on(pod, lost):
+        if self.question.baking_since is not None and _ran_on(pod, lost):
             due = look.begins + self.manifest.loss_allowance
         else:
             due = max(look.begins + story.pulled + self.manifest.pod_deadline, self._floor(pod))

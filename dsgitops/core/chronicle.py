@@ -239,6 +239,8 @@ class Chronicle:
     def _lost(self, story: Story, at: datetime) -> None:
         story.losses = [*story.losses, at][-_ENDS_MAX:]
         story.notable = True
+        if not story.hash:
+            return
         times = self._losses.setdefault(story.hash, deque(maxlen=_LOSSES_MAX))
         if not times or at - times[-1] >= timedelta(seconds=1):
             times.append(at)

@@ -264,7 +264,7 @@ class _Hearing:
         failure_class = cause = None
         if self._can_be_judged():
             verdict, failure_class = self._verdict(voters, needed, suspects)
-        if verdict is Verdict.FAILED and self.survey.scene.baking:
+        if verdict is Verdict.FAILED and q.baking_since is not None:
             cause, failure_class = failure_class, FailureClass.BAKE_FAILED
         if q.baking_since is not None:
             self.survey.wake(q.baking_since + q.policy.bake_time)

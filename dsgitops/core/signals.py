@@ -67,7 +67,8 @@ class Scene:
     """The forward write: older ends and losses are no evidence."""
     first: bool
     """Whether there is no earlier revision to compare with."""
-    baking: bool
+    baking_since: datetime | None
+    """Since when all were available; None: not yet."""
     surges: bool
     """Whether new pods start beside the old ones."""
     shared: Callable[[datetime], bool]
@@ -277,18 +278,17 @@ def _container(container: Container, seen: Seen) -> Iterator[Signal]:
     for probe in ("liveness", "startup"):
         times = story.kills.get((container.name, probe), 0)
         if times:
-            yield _killed(container, probe, times)
+            yield _killed(container, probe, times, sidecar=container.name in pod.sidecars)
 
 
-def _killed(container: Container, probe: str, times: int) -> Signal:
-    liveness = probe == "liveness"
-    return Signal(
-        FailureClass.LIVENESS_PROBE_FAILED if liveness else FailureClass.STARTUP_PROBE_FAILED,
-        Weight.STRONG,
-        container=container.name,
-        message=f"killed by its {probe} probe, {times} times so far",
-        restarts=container.restarts,
-    )
+def _killed(container: Container, probe: str, times: int, *, sidecar: bool) -> Signal:
+    name = FailureClass.STARTUP_PROBE_FAILED
+    if sidecar:
+        name = FailureClass.SIDECAR_FAILED
+    elif probe == "liveness":
+        name = FailureClass.LIVENESS_PROBE_FAILED
+    message = f"killed by its {probe} probe, {times} times so far"
+    return Signal(name, Weight.STRONG, container.name, message, container.restarts)
 
 
 def _waiting(container: Container, story: Story) -> Signal | None:
@@ -437,10 +437,21 @@ def _crash(container: Container, last: Ended, times: int, seen: Seen) -> Signal:
         name = FailureClass.OOM_KILLED
         lowered = container.name in seen.scene.manifest.lowered_memory
         weight = Weight.CERTAIN if lowered else max(weight, Weight.WEAK)
-    if weight is Weight.LATE and (seen.scene.baking or _lasted(last) >= _SETTLED):
+    if weight is Weight.LATE and _was_up(last, seen.scene):
         weight = Weight.WEAK
     message = f"ended {times} times, last with exit code {last.exit_code} ({last.reason})"
     return Signal(name, weight, container.name, message, container.restarts, last.finished)
+
+
+def _was_up(end: Ended, scene: Scene) -> bool:
+    """Whether a container broke that had been up, rather than having had a hitch at its start."""
+    if end.started is not None and end.finished is not None:
+        return end.finished - end.started >= _SETTLED or _is_in_bake(end.finished, scene)
+    return end.finished is not None and _is_in_bake(end.finished, scene)
+
+
+def _is_in_bake(at: datetime, scene: Scene) -> bool:
+    return scene.baking_since is not None and at > scene.baking_since
 
 
 def _known_ends(container: Container, story: Story) -> list[Ended]:
@@ -487,12 +498,6 @@ def _is_older(pod: Pod, scene: Scene) -> bool:
 
 def _is_setup(container: Container, pod: Pod) -> bool:
     return container in pod.init_containers and container.name not in pod.sidecars
-
-
-def _lasted(end: Ended) -> timedelta:
-    if end.started is None or end.finished is None:
-        return timedelta()
-    return end.finished - end.started
 
 
 def _cut(message: str) -> str:
