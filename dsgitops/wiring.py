@@ -146,6 +146,7 @@ class Runtime:
     woken: threading.Event
     stopping: threading.Event
     close: Callable[[], None]
+    dry_run: bool = False
 
     def run(self) -> None:
         """Turn until `stopping` is set; then finish what is in flight."""
@@ -182,9 +183,13 @@ class Runtime:
         polled = all(at is not None for at in self.polls.completed().values())
         idle = not (self.agent.again or self.agent.busy)
         waits = any(each.aside for each in self.agent.decisions.values())
+        if self.dry_run:
+            return polled and self.cluster.synced and not self.agent.again
         return polled and idle and not waits and self.cluster.synced
 
     def _chat(self, now: datetime) -> None:
+        if self.dry_run:
+            return
         self.events.pump(now)
         self.lease.pump(now)
 
@@ -197,11 +202,20 @@ class Runtime:
     def _stop(self) -> None:
         self.polls.stop(timeout=2.0)
         self.close()
-        self.lease.release(self.agent.clock.now())
+        if not self.dry_run:
+            self.lease.release(self.agent.clock.now())
 
 
-def runtime(settings: Settings, transport: Transport, *, voice: Voice) -> Runtime:
+def runtime(
+    settings: Settings, transport: Transport, *, voice: Voice, dry_run: bool = False
+) -> Runtime:
     """Return an agent for a real cluster (or a served simulation); nothing runs yet.
+
+    Args:
+        settings: Checked ones.
+        transport: To the API server.
+        voice: Who is told, besides Events and the Lease.
+        dry_run: Send dry runs only; nothing is told in the cluster.
 
     Raises:
         UsageError: The settings name no folder for the mirrors.
@@ -209,12 +223,15 @@ def runtime(settings: Settings, transport: Transport, *, voice: Voice) -> Runtim
     from dsgitops.adapters.clock import SystemClock  # noqa: PLC0415
     from dsgitops.adapters.hands import Pool  # noqa: PLC0415
     from dsgitops.adapters.kubernetes.cluster import KubernetesCluster  # noqa: PLC0415
+    from dsgitops.adapters.kubernetes.dry import DryRun  # noqa: PLC0415
     from dsgitops.adapters.kubernetes.events import Events  # noqa: PLC0415
     from dsgitops.adapters.kubernetes.lease import Lease  # noqa: PLC0415
     from dsgitops.adapters.kubernetes.voice import ClusterVoice  # noqa: PLC0415
     from dsgitops.adapters.schedule import Polls  # noqa: PLC0415
     from dsgitops.adapters.voices import Voices  # noqa: PLC0415
 
+    if dry_run:
+        transport = DryRun(transport)
     if settings.cache_dir is None:
         raise UsageError("no folder for the mirrors", remedy="set cacheDir")
     woken = threading.Event()
@@ -247,7 +264,7 @@ def runtime(settings: Settings, transport: Transport, *, voice: Voice) -> Runtim
         polls=polls,
         cluster=cluster,
         hands=hands,
-        voice=Voices(voice, told),
+        voice=voice if dry_run else Voices(voice, told),
         clock=clock,
     )
 
@@ -256,7 +273,8 @@ def runtime(settings: Settings, transport: Transport, *, voice: Voice) -> Runtim
         cluster.close()
         chatters.shutdown(wait=False, cancel_futures=True)
 
-    return Runtime(agent, cluster, polls, lease, events, woken, threading.Event(), close)
+    stopping = threading.Event()
+    return Runtime(agent, cluster, polls, lease, events, woken, stopping, close, dry_run)
 
 
 def lease_namespace(transport: Transport) -> str:

@@ -20,10 +20,18 @@ there."""
 
 
 class Pool:
-    """Carries out in a small pool; `wake` is called when something ended."""
+    """Carries out in a small pool; `wake` is called when something ended.
 
-    def __init__(self, wake: Wake, *, workers: int = WORKERS) -> None:
+    Args:
+        wake: Called from the pool's threads.
+        workers: How many at a time.
+        ends: Whether ends are told.  In a dry run they are not: nothing changed, so looking again
+            would find the same to do, for ever.
+    """
+
+    def __init__(self, wake: Wake, *, workers: int = WORKERS, ends: bool = True) -> None:
         self._wake = wake
+        self._ends = ends
         self._done: SimpleQueue[Done] = SimpleQueue()
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="hands")
 
@@ -45,7 +53,9 @@ class Pool:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _carry_out(self, ref: Ref, work: Callable[[], None]) -> None:
-        self._done.put(_run(ref, work))
+        done = _run(ref, work)
+        if self._ends or done.error is not None:
+            self._done.put(done)
         self._wake()
 
 
