@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dsgitops.sim import answers, bodies, discovery, reads, validation
 from dsgitops.sim.access import Account
+from dsgitops.sim.checks import APPLY, Options
+from dsgitops.sim.deletion import Deleter
 from dsgitops.sim.resources import RESOURCES, Route, route, served
 from dsgitops.sim.selectors import selection
 from dsgitops.sim.store import Gone
 from dsgitops.sim.watches import BOOKMARK_EVERY, LONGEST, Hub, Refusal, Terms, Watch
-from dsgitops.sim.writes import Options, Writer, Written
+from dsgitops.sim.writes import Hook, Writer, Written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,9 +28,6 @@ if TYPE_CHECKING:
     from dsgitops.ports import Clock, Request, Response, Stream, Wake
     from dsgitops.sim.schema import Object
     from dsgitops.sim.store import Store
-
-Hook = Any
-"""Admission: (CREATE | UPDATE, plural, object, old object or None) to the object that goes on."""
 
 INITIAL_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
 
@@ -58,6 +57,7 @@ class ApiServer:
         self._ticking: list[Callable[[], None]] = []
         self._reader = reads.Reader(store)
         self._writer = Writer(store, clock.now, self.admission)
+        self._deleter = Deleter(store, clock.now)
         store.listen(self._hub.take)
         for name in INITIAL_NAMESPACES:
             if store.get("namespaces", "", name) is None:
@@ -122,7 +122,7 @@ class ApiServer:
             if obj["metadata"].get("deletionTimestamp"):
                 continue
             where = Route(resource, namespace, obj["metadata"]["name"])
-            self._writer.delete(where, {}, dry_run=False)
+            self._deleter.delete(where, {}, dry_run=False)
         if not held:
             self.store.remove("namespaces", "", namespace)
 
@@ -209,12 +209,12 @@ class ApiServer:
         if request.method == "PUT":
             return self._writer.replace(where, request.body, options)
         if where.subresource == "eviction":
-            return self._writer.evict(where, request.body, options)
+            return self._deleter.evict(where, request.body, dry_run=options.dry_run)
         return self._writer.create(where, request.body, options)
 
     def _check_apply_create(self, media: str, where: Route) -> None:
         """Check the right to create, which an apply of an absent object needs as well."""
-        if media == "application/apply-patch+yaml":
+        if media == APPLY:
             self.account.check("create", where)
 
     def _delete(self, request: Request, where: Route, *, dry_run: bool) -> Response:
@@ -223,14 +223,14 @@ class ApiServer:
         dry_run = dry_run or "All" in (given.get("dryRun") or ())
         if where.name:
             self.account.check("delete", where)
-            written = self._writer.delete(where, options, dry_run=dry_run)
+            written = self._deleter.delete(where, options, dry_run=dry_run)
             return answers.answer(written.code, written.object)
         self.account.check("deletecollection", where)
         page = self._reader.page(where, request.query, None)
         for obj in page.objects:
             metadata = obj["metadata"]
             each = Route(where.resource, metadata.get("namespace"), metadata["name"])
-            self._writer.delete(each, options, dry_run=dry_run)
+            self._deleter.delete(each, options, dry_run=dry_run)
         return answers.answer(200, reads.listed(where, page, "", self._now()))
 
     # ------------------------------------------------------------------ watches

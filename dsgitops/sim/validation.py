@@ -87,8 +87,12 @@ def _unsupported(field: str, value: Any, allowed: Sequence[str]) -> Cause:  # no
 def metadata(obj: Object, *, namespaced: bool) -> Iterator[Cause]:
     """Yield what is wrong with any object's metadata."""
     meta = obj.get("metadata") or {}
-    name = meta.get("name") or ""
-    if not name:
+    name, base = meta.get("name") or "", meta.get("generateName") or ""
+    if base and not _SUBDOMAIN.fullmatch(base.removesuffix("-")):
+        yield _invalid("metadata.generateName", base, _SUBDOMAIN_TEXT)
+    if not name and base:
+        pass  # the store makes the name
+    elif not name:
         yield _required("metadata.name", "name or generateName is required")
     elif len(name) > 253 or not _SUBDOMAIN.fullmatch(name):
         yield _invalid("metadata.name", name, _SUBDOMAIN_TEXT)

@@ -68,6 +68,12 @@ def test_an_absent_object_answers_201_with_a_uid_and_no_version(cluster):
     assert cluster.call("GET", cluster.path("agent")).status == 404
 
 
+def test_a_dry_run_create_of_a_taken_name_already_exists(cluster):
+    cluster.create(manifest())
+
+    assert cluster.create(manifest(), dryRun="All").status == 409
+
+
 def test_what_only_the_server_sets_is_ignored_in_a_body(cluster):
     live = settled(cluster)
     body = manifest() | {"status": {"numberReady": 3}}

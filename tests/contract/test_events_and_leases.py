@@ -79,6 +79,10 @@ def test_an_event_beyond_its_limits_is_refused(cluster, field, value, code):
     assert event(cluster, **{field: value}).status == code
 
 
+def test_an_event_s_name_cannot_be_generated_behind_a_dot(cluster):
+    assert event(cluster, metadata={"generateName": "agent."}).status == 422
+
+
 def test_the_world_tells_of_pods_by_core_events(cluster):
     cluster.create(manifest())
     uid = cluster.get()["metadata"]["uid"]
