@@ -15,6 +15,7 @@ import pytest
 
 from dsgitops.adapters.kubernetes import wire
 from dsgitops.adapters.kubernetes.cluster import KubernetesCluster
+from dsgitops.adapters.kubernetes.dry import DryRun
 from dsgitops.adapters.kubernetes.following import OWN_WATCHES_MAX, label_selector
 from dsgitops.adapters.kubernetes.transport import connect
 from dsgitops.adapters.kubernetes.writes import request_of
@@ -413,12 +414,21 @@ def test_an_api_server_away_makes_all_blind_and_tells_so(running):
     assert not running.cluster.faults()
 
 
-def test_nobody_is_judged_before_pods_are_live_too(running):
+def test_pods_that_are_followed_from_now_on_were_no_blind_time_but_a_lost_watch_is(running):
+    since = running.observe().live_since
     running.cluster.follow(frozenset({REF}))
-    running.go()
-    pods_since = running.observe().live_since
+    running.go(1)
+    assert running.observe().live_since == since
 
-    assert pods_since == running.now, "the youngest of all views counts"
+    running.faults.add(Fault(kind=Kind.DOWN, path="pods", methods=("GET", "WATCH")))
+    next(each for each in running.tap.streams if "pods" in repr(each.terms)).close()
+    running.go(120)
+    assert running.observe().live_since is None
+    running.faults.faults.clear()
+    running.go(40)
+    back = running.observe().live_since
+    assert back is not None
+    assert back > since
 
 
 # ---------------------------------------------------------------------------- writing
@@ -664,6 +674,16 @@ def test_a_rehearsal_is_forgotten_when_the_content_is_changed_by_others(running)
     running.edit(labels={"by": "hand"})
     running.go()
     assert running.observe().rehearsal is None
+
+
+def test_over_a_transport_of_dry_runs_nothing_is_taken_for_done(scene):
+    scene.tap.inner = DryRun(scene.tap.inner)
+    scene.go()
+    scene.apply()
+    scene.go(1)
+
+    assert scene.stored() is None
+    assert scene.observe().live is None
 
 
 # ---------------------------------------------------------------------------- refusals

@@ -159,7 +159,7 @@ class KubernetesCluster:
             return Observed(
                 live=live,
                 revisions=self._revisions_for(item.uid) if item is not None else (),
-                pods=entry.own_pods() if entry is not None and watched else (),
+                pods=tuple(entry.own.values()) if entry is not None and watched else (),
                 nodes=self._all_nodes(),
                 events=tuple(entry.heard.values()) if entry is not None else (),
                 followed=watched,
@@ -511,8 +511,8 @@ class KubernetesCluster:
     def _note(self, ref: Ref, body: bytes) -> None:
         """Keep what the API server answered, unless the watch knows better already."""
         item = kinds.daemonset(body)
-        if item is None or item.key != (ref.namespace, ref.name):
-            return
+        if item is None or item.key != (ref.namespace, ref.name) or not item.version:
+            return  # what has no version was not stored: the answer to a dry run
         with self._lock:
             known = self._daemonsets.items.get(item.key)
             watch = self._spreads[0].of(ref.namespace)

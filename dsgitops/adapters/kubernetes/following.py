@@ -35,6 +35,7 @@ SUFFIX = 5
 
 
 _NO_GAP = datetime.min.replace(tzinfo=UTC)
+"""Live for as long as anybody asked."""
 
 
 @dataclass(slots=True)
@@ -58,11 +59,10 @@ class Followed:
     chronicle: Chronicle = field(default_factory=Chronicle)
     heard: dict[tuple[str, str], Event] = field(default_factory=dict)
     """Events about it and its pods, by their own names, in the order in which they came."""
-    known_pods: tuple[Pod, ...] | None = None
-    """`own_pods`, until one changes."""
+    own: dict[tuple[str, str], Pod] = field(default_factory=dict)
+    """The pods whose controller it is, by name."""
     told: tuple[bool, bool] = (False, False)
     """Whether it was live, and synced, when that last changed."""
-
     first_live: dict[str, datetime] = field(default_factory=dict)
     """Since when each watch was live for the first time, by what is watched."""
 
@@ -91,13 +91,6 @@ class Followed:
         yield self.pods.reflector
         if not self.events.reflector.forbidden:
             yield self.events.reflector
-
-    def own_pods(self) -> tuple[Pod, ...]:
-        """Return the pods whose controller it is."""
-        if self.known_pods is None:
-            pods = (cast("Pod", item.value) for item in self.pods.shelf.items.values())
-            self.known_pods = tuple(pod for pod in pods if pod.owner == self.uid)
-        return self.known_pods
 
 
 class Following:
@@ -135,8 +128,8 @@ class Following:
         self.followed[live.ref] = self._owners[live.uid] = entry
         for node in nodes:
             entry.chronicle.node(node, now)
-        for pod in entry.own_pods():  # a shared watch may know them already
-            entry.chronicle.pod(pod, now)
+        for item in entry.pods.shelf.items.values():  # a shared watch may know them already
+            self._take_pod(entry, item, now)
         for key, item in entry.events.shelf.items.items():
             self._keep_event(entry, key, cast("Event", item.value), now)
 
@@ -205,17 +198,21 @@ class Following:
         was, now_of = self._owner(before), self._owner(after)
         if was is not None and was is not now_of and before is not None:
             told = last if last is not None and last.uid == before.uid else before
+            was.own.pop(before.key, None)
             was.chronicle.pod_gone(cast("Pod", told.value), self._now)
-            self._changed(was)
+            self._touched(was.ref)
         if now_of is not None and after is not None:
-            now_of.chronicle.pod(cast("Pod", after.value), self._now)
-            self._changed(now_of)
+            self._take_pod(now_of, after, self._now)
 
     def _owner(self, item: Item | None) -> Followed | None:
         return self._owners.get(cast("Pod", item.value).owner) if item is not None else None
 
-    def _changed(self, entry: Followed) -> None:
-        entry.known_pods = None
+    def _take_pod(self, entry: Followed, item: Item, now: datetime) -> None:
+        pod = cast("Pod", item.value)
+        if pod.owner != entry.uid:
+            return
+        entry.own[item.key] = pod
+        entry.chronicle.pod(pod, now)
         self._touched(entry.ref)
 
     def _hear_event(self, _before: Item | None, after: Item | None, last: Item | None) -> None:
