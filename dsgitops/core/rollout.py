@@ -146,10 +146,10 @@ def supersede(s: Situation) -> Decision | None:
     content = s.content
     if content is None or s.record.phase not in IN_FLIGHT:
         return None
+    if s.held:
+        return _back_to_good(s, content) or _hold_here(s, content)
     if content.digest == s.record.digest:
         return None
-    if s.held:
-        return _back_to_good(s, content)
     if s.wants_last_good and not s.at_last_good and s.good_revision is not None:
         return _back_to_good(s, content)
     if refused(s, content):
@@ -197,6 +197,21 @@ def _back_to_good(s: Situation, content: Desired) -> Decision | None:
         actions=(restore_good(s, record),),
         record=record,
         follow=True,
+    )
+
+
+def _hold_here(s: Situation, content: Desired) -> Decision | None:
+    """What rolls out is held itself, and there is no way back: no node more gets it."""
+    if s.written_content is None:
+        return None
+    record = s.record.next(phase=Phase.HELD, reason=Reason.QUARANTINED)
+    if s.at_last_good:
+        record = speaking_of_good(record)
+    return Decision(
+        reason=Reason.QUARANTINED,
+        because=f"{narrate.short(content.commit)} is held, and goes no further.",
+        actions=(remember(s, record, pause=_armed(s)),),
+        record=record,
     )
 
 
