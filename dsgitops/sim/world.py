@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 TICK = 1.0
-"""Virtual seconds between two ticks of the API server (bookmarks, ends of watches)."""
+"""Virtual seconds between two ticks of the API server, where no watch is due before."""
+TICK_LEAST = 1e-6
 
 
 class World:
@@ -100,11 +101,13 @@ class World:
         return self.clock.now()
 
     def next_event(self) -> datetime | None:
-        """Return when something will happen by itself; None: never."""
+        """Return when something will happen by itself, a watch's bookmark too; None: never."""
         seconds = self.clock.next_at()
-        if seconds is None:
-            return None
-        return self.clock.start + timedelta(microseconds=round(seconds * 1e6))
+        own = None
+        if seconds is not None:
+            own = self.clock.start + timedelta(microseconds=round(seconds * 1e6))
+        due = self.api.due
+        return min((it for it in (own, due) if it is not None), default=None)
 
     def step_to(self, at: datetime) -> None:
         """Run everything due until an instant, and stand there."""
@@ -142,11 +145,19 @@ class World:
         return True
 
     def _run_until(self, end: float) -> None:
-        while self._ticked + TICK <= end:
-            self._ticked += TICK
-            self.clock.run_until(self._ticked)
+        while (tick := self._next_tick()) <= end:
+            self.clock.run_until(tick)
+            self._ticked = tick
             self.api.tick(self.now)
         self.clock.run_until(end)
+
+    def _next_tick(self) -> float:
+        """Return when the API server next looks at its watches: when one is due, or soon."""
+        due = self.api.due
+        soon = self._ticked + TICK
+        if due is None:
+            return soon
+        return min(soon, max(self.clock.seconds_of(due), self._ticked + TICK_LEAST))
 
     # ------------------------------------------------------------------ what changes reaches whom
 

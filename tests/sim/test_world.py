@@ -2,8 +2,10 @@
 
 import json
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+import yaml
 from simulated import NAME, NAMESPACE, condition, daemonset, events, is_finished, settle, staying
 
 from dsgitops.ports import Request
@@ -204,6 +206,35 @@ def test_what_has_missing_in_its_name_is_not_provided():
     world.advance(30)
 
     assert not is_finished(world)
+
+
+CORPUS = Path(__file__).parents[3] / "shared" / "corpus"
+
+
+@pytest.mark.skipif(not CORPUS.is_dir(), reason="../shared/corpus is not there")
+def test_the_daemonsets_of_real_projects_become_available():
+    world = World(nodes=3, provides=True)
+    applied = []
+    for number, path in enumerate(sorted(CORPUS.glob("*.yaml"))):
+        namespace = f"corpus-{number}"
+        world.make_namespace(namespace)
+        for manifest in yaml.safe_load_all(path.read_text()):
+            if (manifest or {}).get("kind") != "DaemonSet" or "selector" not in manifest["spec"]:
+                continue
+            if manifest["apiVersion"] != "apps/v1":
+                continue
+            manifest["metadata"]["namespace"] = namespace
+            applied.append((path.name, world.apply(manifest)))
+    world.advance(60)
+
+    stuck = []
+    for name, it in applied:
+        live = world.daemonset(it["metadata"]["namespace"], it["metadata"]["name"])
+        counts = live["status"]
+        if counts["desiredNumberScheduled"] != counts.get("numberAvailable", 0):
+            stuck.append(name)
+    assert len(applied) == 23
+    assert stuck == []
 
 
 def test_events_are_kept_for_an_hour():
