@@ -70,6 +70,10 @@ class Agents:
         agent = self.of(source)
         return agent.sources.get(source) if agent is not None else None
 
+    def readings(self) -> tuple[Reading, ...]:
+        """Return what was read of all sources."""
+        return tuple(each for agent in self.agents for each in agent.sources.values())
+
     def of(self, source: str) -> Agent | None:
         """Return the agent that reads a source, the one seen last if several say so."""
         return self.latest(each for each in self.agents if source in each.sources)

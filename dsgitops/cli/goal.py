@@ -1,0 +1,99 @@
+"""The commit that `wait` waits for: what it has, and whether an agent has read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dsgitops.cli.outcome import Asked
+from dsgitops.cli.worktree import desired_of, open_work_tree
+from dsgitops.core.model import Ref
+from dsgitops.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import ExitStack
+    from pathlib import Path
+
+    from dsgitops.cli.agents import Agents
+    from dsgitops.cli.target import Targets
+    from dsgitops.core.catalog import Catalog
+
+HASH_LENGTHS = (40, 64)
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """The commit that is waited for, and what it has."""
+
+    commit: str
+    catalog: Catalog | None
+    """None: no work tree has it."""
+    contains: Callable[[str, str], bool | None]
+
+    def asked(self, ref: Ref, source: str, agents: Agents) -> Asked:
+        """Return the question about one DaemonSet.
+
+        Args:
+            ref: Which.
+            source: Of its record; empty: it has none yet, any source will do.
+            agents: What was read of Git.
+        """
+        content, wrong = None, ""
+        if self.catalog is not None:
+            try:
+                content = desired_of(self.catalog, ref, namespace=ref.namespace)
+            except UsageError as error:
+                wrong = error.what
+        return Asked(
+            commit=self.commit,
+            content=content,
+            wrong=wrong,
+            known=self.catalog is not None,
+            was_read=self._was_read(source, agents),
+            contains=self.contains,
+        )
+
+    def _was_read(self, source: str, agents: Agents) -> bool:
+        readings = [agents.reading(source)] if source else agents.readings()
+        return any(
+            self.commit in each.commits or self.contains(self.commit, each.commits[0]) is True
+            for each in readings
+            if each is not None and each.commits
+        )
+
+    def refs(self, wanted: Targets, home: str) -> list[Ref]:
+        """Return the DaemonSets that the commit has, as far as the command is about them."""
+        if self.catalog is None or wanted.selector:
+            return []
+        around = wanted.namespace or home
+        refs = {Ref(ref.namespace or around, ref.name) for ref in self.catalog.desired}
+        return sorted(ref for ref in refs if wanted.covers(ref))
+
+
+def goal_of(stack: ExitStack, path: Path, commit: str | None) -> Goal:
+    """Find the commit in the work tree around us.
+
+    A full hash will do without one: then only what the agent wrote tells what the commit touched.
+
+    Args:
+        stack: Keeps the work tree open.
+        path: Where to look for one.
+        commit: As the person wrote it; None: HEAD.
+
+    Raises:
+        UsageError: There is no such commit here, and it is no full hash.
+    """
+    try:
+        tree = stack.enter_context(open_work_tree(path))
+        found = tree.commit(commit or "HEAD")
+    except UsageError:
+        full = commit is not None and len(commit) in HASH_LENGTHS and _is_hex(commit)
+        if commit is None or not full:
+            raise
+        return Goal(commit, None, lambda ancestor, other: True if ancestor == other else None)
+    return Goal(found, tree.catalog(found), tree.contains)
+
+
+def _is_hex(text: str) -> bool:
+    return all(each in "0123456789abcdef" for each in text)
