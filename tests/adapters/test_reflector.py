@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import threading
+import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 
 import msgspec
 import pytest
 
 from dsgitops.adapters.kubernetes.lists import Collection, Inline
+from dsgitops.adapters.kubernetes.pool import DaemonPool
 from dsgitops.adapters.kubernetes.reflector import (
     BACKOFF_MAX,
     FORBIDDEN_MAX,
@@ -501,3 +507,36 @@ def test_pump_does_not_wait_for_a_list_that_hangs():
         run.pump()
 
     assert run.names() == {"a": "3"}
+
+
+def test_the_pool_runs_calls_at_once_and_tells_their_errors():
+    pool = DaemonPool(3)
+    barrier = threading.Barrier(3, timeout=5)
+    together = [pool.submit(barrier.wait) for _ in range(3)]
+
+    assert sorted(each.result(5) for each in together) == [0, 1, 2]
+    with pytest.raises(ZeroDivisionError):
+        pool.submit(lambda: 1 / 0).result(5)
+    assert [each.result(5) for each in [pool.submit(str, n) for n in range(50)]] == [
+        str(n) for n in range(50)
+    ]
+    pool.shutdown()
+    with pytest.raises(RuntimeError):
+        pool.submit(str, 1)
+
+
+def test_a_request_that_hangs_does_not_hold_up_the_end():
+    hangs = "import time; pool.submit(time.sleep, 60)"
+    source = (
+        f"from dsgitops.adapters.kubernetes.pool import DaemonPool; pool = DaemonPool(2); {hangs}"
+    )
+    root = Path(__file__).parents[2]
+    begun = time.monotonic()
+    subprocess.run(
+        [sys.executable, "-c", f"{source}; pool.shutdown(wait=False, cancel_futures=True)"],
+        check=True,
+        timeout=20,
+        cwd=root,
+    )
+
+    assert time.monotonic() - begun < 15
