@@ -10,6 +10,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from dsgitops.core.model import NodeState
@@ -96,16 +97,20 @@ def order(uid: str, nodes: Iterable[Node]) -> list[str]:
     of DaemonSet and node, so that a restarted agent picks the same canary and two DaemonSets do
     not.
     """
-    ranked: dict[str, list[tuple[str, str]]] = {}
+    ranked: dict[str, list[tuple[bytes, str]]] = {}
     for node in nodes:
-        key = hashlib.sha256(f"{uid}/{node.name}".encode()).hexdigest()
-        ranked.setdefault(node.labels.get(ZONE, ""), []).append((key, node.name))
+        ranked.setdefault(node.labels.get(ZONE, ""), []).append((_key(uid, node.name), node.name))
     places = [
         (rank, key, name)
         for zone in ranked.values()
         for rank, (key, name) in enumerate(sorted(zone))
     ]
     return [name for _, _, name in sorted(places)]
+
+
+@lru_cache(maxsize=1 << 14)  # asked at each look, for the same nodes
+def _key(uid: str, node: str) -> bytes:
+    return hashlib.sha256(f"{uid}/{node}".encode()).digest()
 
 
 def canary(view: View) -> Canary:
@@ -211,17 +216,13 @@ def _candidates(view: View) -> list[tuple[Pod, bool]]:
 
 def _unavailable(view: View) -> int:
     """Return how many nodes are without an available pod and not bad before."""
-    available = {
-        pod.node
-        for pod in view.pods
-        if pod.deleting is None and pod.is_available(view.now, view.min_ready_seconds)
-    }
+    available, _, _ = _by_node(view)
     gone = _long_gone(view)
     return sum(
         1
         for node, state in view.judgement.states.items()
-        if state not in (NodeState.LEAVING, NodeState.BAD_BEFORE)
-        and (node not in available or state is NodeState.BAD_NODE)
+        if (node not in available or state is NodeState.BAD_NODE)
+        and state not in (NodeState.LEAVING, NodeState.BAD_BEFORE)
         and node not in gone
     )
 
