@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import yaml
+from kubernetes.config import incluster_config
 
 from dsgitops.adapters.kubernetes import transport as module
 from dsgitops.adapters.kubernetes.transport import BACKLOG_BYTES_MAX, connect
@@ -576,3 +577,30 @@ def test_a_tls_handshake_that_hangs_is_bounded(tmp_path, monkeypatch):
             connect(config, environ={}).send(PATCH)
 
         assert time.monotonic() - begun < 2
+
+
+def test_inside_a_cluster_the_service_account_is_used_and_its_token_may_rotate(
+    tls, tmp_path, monkeypatch
+):
+    account = tmp_path / "account"
+    account.mkdir()
+    (account / "token").write_text("old\n")
+    (account / "namespace").write_text("dsgitops-system\n")
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(account / "token"))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", tls.ca)
+    monkeypatch.setattr(module, "SERVICE_ACCOUNT", account)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", tls.url.rpartition(":")[2])
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+
+    def answer(handler, _):
+        fresh = handler.headers["authorization"] == "bearer new"
+        say(handler, status=200 if fresh else 401)
+
+    tls.answer = answer
+    transport = connect()
+    (account / "token").write_text("new\n")
+
+    assert transport.send(GET).status == 200
+    assert transport.namespace == "dsgitops-system"
+    assert tls.seen[0][2]["authorization"] == "bearer old"
