@@ -99,20 +99,22 @@ class Program:
         return self.listens_after + turns * self.flaps
 
 
-ORDINARY = Program()
+ORDINARY = Program(listens_after=0.01)
 _NOWHERE: frozenset[int] = frozenset()
 _NOTHING: frozenset[str] = frozenset()
+GONE = Program(ports=_NOWHERE)
+"""A process that has ended: nobody listens."""
 _TAGGED = {
     "crash": Program(exits_after=0.05, exit_code=1, ports=_NOWHERE),
     "exit0": Program(exits_after=2.0, exit_code=0, ports=_NOWHERE),
     "oom": Program(exits_after=2.0, exit_code=137, runs_out_of_memory=True, ports=_NOWHERE),
-    "late-crash": Program(exits_after=20.0, exit_code=3),
-    "flaps": Program(flaps=7.0),
+    "late-crash": Program(listens_after=0.01, exits_after=20.0, exit_code=3),
+    "flaps": Program(listens_after=0.01, flaps=7.0),
     "never-ready": Program(pages=_NOTHING),
     "deaf": Program(ports=_NOWHERE),
-    "stubborn": Program(heeds_sigterm=False),
-    "root": Program(runs_as_root=True),
-    "fills-disk": Program(fills=16 * MEBIBYTE),
+    "stubborn": Program(listens_after=0.01, heeds_sigterm=False),
+    "root": Program(listens_after=0.01, runs_as_root=True),
+    "fills-disk": Program(listens_after=0.01, fills=16 * MEBIBYTE),
 }
 _TAG_WORD = re.compile(r"(?:^|[-._])(" + "|".join(_TAGGED) + r")$")
 _SLOW = re.compile(r"(?:^|[-._])slow-(\d+)s$")

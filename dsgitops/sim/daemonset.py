@@ -121,6 +121,19 @@ class DaemonSetController:
         self._queue |= dict.fromkeys(self._kept)
         self._run()
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether there are changes that it has not heard of yet."""
+        return bool(self._inbox)
+
+    def tally(self, namespace: str, name: str) -> Tally:
+        """Return its own counts of a DaemonSet, as of its last sync.
+
+        Raises:
+            KeyError: It knows none of that name.
+        """
+        return Tally(*self._kept[namespace, name].fleet.sums)
+
     def _drain(self) -> None:
         inbox, self._inbox = self._inbox, []
         for kind, resource, item in inbox:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dsgitops.sim.objects import Object, is_terminating, node_of, uid_of
+from dsgitops.sim.objects import Object, is_terminating, uid_of
 from dsgitops.sim.podworker import PodWorker
 from dsgitops.sim.recorder import Recorder
 
@@ -75,8 +75,12 @@ class Kubelet:
         self.era += 1
         self._lost = self._lost or with_node
 
-    def come_back(self) -> None:
-        """Start again, and go on with what is bound to this node."""
+    def come_back(self, pods: list[Object]) -> None:
+        """Start again, and go on with what is bound to this node.
+
+        Args:
+            pods: Those that are bound to it now.
+        """
         if self.alive:
             return
         self.alive = True
@@ -85,8 +89,8 @@ class Kubelet:
         for worker in list(self._workers.values()):
             delay = self.site.between(0.3, 1.0)
             self._soon(worker, delay, lost=lost)
-        for pod in self.site.store.list("pods"):
-            if node_of(pod) == self.node and uid_of(pod) not in self._workers:
+        for pod in pods:
+            if uid_of(pod) not in self._workers:
                 self._take_up(pod)
 
     def _soon(self, worker: PodWorker, delay: float, *, lost: bool) -> None:

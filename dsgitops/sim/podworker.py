@@ -247,10 +247,23 @@ class PodWorker:
         if not self.kubelet.takes_down_network:
             self._stuck_in_network()
             return
+        self._last_probes()
         states = [it.stop() for it in (*self.inits, *self.mains)]
         good = all(dig(it, "terminated", "exitCode") == 0 for it in states)
         self._finish("Succeeded" if good else "Failed")
         self.later(self.site.between(0.1, 0.9), self._remove)
+
+    def _last_probes(self) -> None:
+        """Now and then a probe meets a process that has just gone: noise, as real kubelets make."""
+        for container in self.mains:
+            probe: Object | None = container.spec.get("readinessProbe")
+            if probe is None or not container.seen.is_running or self.site.random.random() > 0.3:
+                continue
+            asked = behaviours.Asked(
+                container=container.spec, program=behaviours.GONE, age=0.0, ip=self.seen.ip
+            )
+            if failure := behaviours.probe_failure(probe, asked):
+                container.unhealthy("readiness", failure)
 
     def _stuck_in_network(self) -> None:
         """Containers are gone, the sandbox stays: the pod is Terminating far beyond its grace."""

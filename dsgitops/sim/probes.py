@@ -32,8 +32,10 @@ class Prober:
 
     def start(self) -> None:
         """Ask for the first time, right away or after the initial delay."""
-        delay = float(self._probe.get("initialDelaySeconds") or 0) + 0.02
         site = self._container.site
+        # Now and then readiness is asked before the process listens: the usual noise.
+        early = site.between(0.0, 0.03) if self._kind == "readiness" else 0.02
+        delay = float(self._probe.get("initialDelaySeconds") or 0) + early
         self._base = site.clock.seconds + delay + site.between(0.2, 1.0) * min(1.0, self._period)
         self._container.later(delay, self._tick)
 

@@ -240,7 +240,7 @@ class World:
 
     def revive(self, node: str) -> None:
         """Bring a kubelet, or a node, back."""
-        self.kubelets[node].come_back()
+        self.kubelets[node].come_back(self._roster.on(node))
         self.clock.after(self.site.between(0.2, 0.5), lambda: self._nodes.is_back(node))
 
     def restart_kubelet(self, node: str, seconds: float) -> None:

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from simulated import (
     HASH,
     NAME,
@@ -23,6 +25,10 @@ from simulated import (
 
 from dsgitops.ports import Request
 from dsgitops.sim.daemonset import scaled
+from dsgitops.sim.fleet import Tally, is_available
+from dsgitops.sim.objects import is_finished as is_finished_pod
+from dsgitops.sim.objects import node_of
+from dsgitops.sim.placement import belongs, tolerations_of
 from dsgitops.sim.world import World
 from dsgitops.sim.writes import AdmissionRefused
 
@@ -512,3 +518,82 @@ def test_a_pod_that_loses_its_label_is_let_go_and_replaced():
 
     assert "ownerReferences" not in kept["metadata"]
     assert len(world.pods(NAMESPACE, NAME)) == 2
+
+
+# ---------------------------------------------------------------------------- the sums
+
+
+ACTS = (
+    lambda world: world.apply(daemonset("registry.sim/agent:2")),
+    lambda world: world.apply(daemonset("registry.sim/agent:3-never-ready")),
+    lambda world: world.apply(daemonset("registry.sim/agent:4", spec=rolling(0, 2))),
+    lambda world: world.apply(daemonset("registry.sim/agent:5-crash", spec=ON_DELETE)),
+    lambda world: world.apply(daemonset(spec={"minReadySeconds": 4, **rolling("50%")})),
+    lambda world: world.apply(daemonset(pod={"tolerations": [{"operator": "Exists"}]})),
+    lambda world: world.taint("node-1", "drain", "NoExecute"),
+    lambda world: world.untaint("node-1", "drain"),
+    lambda world: world.taint("node-2", "dedicated", "NoSchedule"),
+    lambda world: world.kill_kubelet("node-3"),
+    lambda world: world.revive("node-3"),
+    lambda world: world.kill_node("node-4"),
+    lambda world: world.revive("node-4"),
+    lambda world: world.add_node(),
+    lambda world: [world.delete_pod(NAMESPACE, it["metadata"]["name"]) for it in staying(world)],
+    lambda world: world.advance(60),
+)
+
+
+def counted_anew(world):
+    """Count as the real controller does in each sync: all nodes, all pods."""
+    live = world.daemonset(NAMESPACE, NAME)
+    template, digest = live["spec"]["template"], newest_hash(world)
+    tally = dict.fromkeys(Tally._fields, 0)
+    for node in world.store.list("nodes"):
+        pods = [
+            pod
+            for pod in world.pods(NAMESPACE, NAME)
+            if node_of(pod) == node["metadata"]["name"]
+            and not (is_finished_pod(pod) and "deletionTimestamp" in pod["metadata"])
+        ]
+        if not belongs(template, tolerations_of(template), node).runs:
+            tally["misscheduled"] += bool(pods)
+            continue
+        tally["desired"] += 1
+        if not pods:
+            continue
+        oldest = min(
+            pods,
+            key=lambda pod: (
+                not pod["spec"].get("nodeName"),
+                pod["metadata"]["creationTimestamp"],
+                pod["metadata"]["name"],
+            ),
+        )
+        seconds = live["spec"].get("minReadySeconds", 0)
+        tally["current"] += 1
+        tally["ready"] += condition(oldest, "Ready") == "True"
+        tally["available"] += is_available(oldest, seconds, world.now)
+        tally["updated"] += oldest["metadata"]["labels"][HASH] == digest
+    return Tally(**tally)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    acts=st.lists(
+        st.tuples(st.sampled_from(ACTS), st.floats(min_value=0.0, max_value=9.0)), max_size=12
+    ),
+    seed=st.integers(min_value=0, max_value=99),
+)
+def test_sums_kept_from_changes_are_those_of_counting_everything(acts, seed):
+    world = World(nodes=5, seed=seed)
+    world.apply(daemonset())
+    for act, wait in acts:
+        act(world)
+        world.advance(wait)
+    world.advance(0.05)  # what the controller has not heard of yet
+    while world.controller.is_behind:
+        world.advance(0.01)
+    world.controller.resync()
+
+    expected = counted_anew(world)
+    assert world.controller.tally(NAMESPACE, NAME) == expected
