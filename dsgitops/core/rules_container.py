@@ -107,7 +107,7 @@ def _check_ports(
 ) -> None:
     ports = elements(container.get("ports"))
     keys = Counter(_port_key(port) for _, port in ports)
-    names = Counter(port.get("name") for _, port in ports if port.get("name"))
+    names = Counter(str(port.get("name")) for _, port in ports)
     for index, port in ports:
         at = f"{pointer}/ports/{index}"
         name = port.get("name")

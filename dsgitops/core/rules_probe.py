@@ -41,7 +41,7 @@ def check_probes(
                 f"{spoken(pointer)}: init containers have no {name}",
                 "remove it, or make it a sidecar by restartPolicy: Always",
             )
-    ports = {port["name"] for _, port in elements(container.get("ports")) if "name" in port}
+    ports = {str(port.get("name")) for _, port in elements(container.get("ports"))}
     for name in _PROBES:
         probe = container.get(name)
         if isinstance(probe, dict):
@@ -79,7 +79,7 @@ def _check_handler(
 
 
 def _check_named_port(
-    probe: Mapping[str, Json], ports: set[Json], pointer: str, findings: Findings
+    probe: Mapping[str, Json], ports: set[str], pointer: str, findings: Findings
 ) -> None:
     for handler in ("httpGet", "tcpSocket"):
         port = mapping(probe.get(handler)).get("port")

@@ -41,7 +41,8 @@ def selects(selector: Mapping[str, Json], labels: Mapping[str, Json]) -> bool:
 
 
 def _expression(term: Mapping[str, Json], labels: Mapping[str, Json]) -> bool:
-    key, values = str(term.get("key")), term.get("values") or ()
+    key, values = str(term.get("key")), term.get("values")
+    values = values if isinstance(values, list) else []
     match term.get("operator"):
         case "In":
             return key in labels and labels[key] in values
