@@ -33,7 +33,7 @@ from dsgitops.core.decide import decide
 from dsgitops.core.model import Phase, Reason
 
 A, B = desired("fluentd:1"), desired("fluentd:2")
-BEST_OF = 7
+BEST_OF = 15
 
 
 def microseconds(work, times):

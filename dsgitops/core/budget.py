@@ -150,18 +150,19 @@ def next_deletions(view: View, *, canary_only: bool) -> tuple[Pod, ...]:
     """
     if view.judgement.suspects:
         return ()
-    candidates = _candidates(view)
-    if canary_only:  # one that can vote, while there is one
-        voters = [each for each in candidates if _state(view, each[0]) is NodeState.OLD]
-        candidates = voters or candidates
-    if not candidates:
-        return ()
     most = limit(view)
-    places = most - _replaced(view)
-    free = most - _unavailable(view)
+    standing = _standing(view)
+    places = most - _replaced(view, standing)
     if canary_only:
         first = canary(view)
         places = min(places, first.wanted - first.started)
+    if places <= 0:
+        return ()
+    free = most - _unavailable(view, standing)
+    candidates = _candidates(view, standing, only_unavailable=free <= 0)
+    if canary_only:  # one that can vote, while there is one
+        voters = [each for each in candidates if _state(view, each[0]) is NodeState.OLD]
+        candidates = voters or candidates
     chosen: list[Pod] = []
     for pod, available in candidates:
         if len(chosen) >= places or (available and free <= 0):
@@ -186,20 +187,70 @@ def _state(view: View, pod: Pod) -> NodeState | None:
     return view.judgement.states.get(pod.node)
 
 
-def _candidates(view: View) -> list[tuple[Pod, bool]]:
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What each node has, gathered in one pass over the pods."""
+
+    ready: frozenset[str]
+    """Nodes that report."""
+    gone: frozenset[str]
+    """Nodes NotReady for `progressDeadline`: they count as bad before from then on."""
+    available: set[str]
+    """Nodes with an available pod."""
+    broken: set[str]
+    """Nodes with an old pod that is not available."""
+    going: set[str]
+    """Ready nodes with a pod that goes; on a dead node one may be going for ever."""
+    fresh: set[str]
+    """Nodes whose new pod is young enough to be waited for."""
+
+
+def _standing(view: View) -> _Standing:
+    since = view.now - view.policy.progress_deadline
+    found = _Standing(
+        ready=frozenset(node.name for node in view.nodes if node.is_ready),
+        gone=frozenset(
+            node.name
+            for node in view.nodes
+            if not node.is_ready and node.ready_since is not None and node.ready_since <= since
+        ),
+        available=set(),
+        broken=set(),
+        going=set(),
+        fresh=set(),
+    )
+    patience = view.policy.pod_deadline or _NEW_POD_PATIENCE
+    for pod in view.pods:
+        if pod.deleting is not None:
+            if pod.node in found.ready:
+                found.going.add(pod.node)
+        elif pod.is_available(view.now, view.min_ready_seconds):
+            found.available.add(pod.node)
+        elif pod.hash != view.target:
+            found.broken.add(pod.node)
+        elif pod.created is not None and view.now - pod.created < patience:
+            found.fresh.add(pod.node)
+    return found
+
+
+def _candidates(
+    view: View, standing: _Standing, *, only_unavailable: bool
+) -> list[tuple[Pod, bool]]:
     """Return old pods on Ready nodes with whether they are available.
 
     Unavailable ones first; last the available ones of nodes that were bad before (cordoned):
     such a node takes none of the budget once it is without a pod.
     """
-    ready = {node.name for node in view.nodes if node.is_ready}
+    if only_unavailable and not standing.broken:
+        return []
+    states = view.judgement.states
     old = {
         pod.node: pod
         for pod in view.pods
         if pod.hash != view.target
         and pod.deleting is None
-        and pod.node in ready
-        and view.judgement.states.get(pod.node) in (NodeState.OLD, NodeState.BAD_BEFORE)
+        and pod.node in standing.ready
+        and states.get(pod.node) in (NodeState.OLD, NodeState.BAD_BEFORE)
     }
     if not old:
         return []
@@ -214,71 +265,29 @@ def _candidates(view: View) -> list[tuple[Pod, bool]]:
     return sorted(found, key=rank)
 
 
-def _unavailable(view: View) -> int:
+def _unavailable(view: View, standing: _Standing) -> int:
     """Return how many nodes are without an available pod and not bad before."""
-    available, _, _ = _by_node(view)
-    gone = _long_gone(view)
     return sum(
         1
         for node, state in view.judgement.states.items()
-        if (node not in available or state is NodeState.BAD_NODE)
+        if (node not in standing.available or state is NodeState.BAD_NODE)
         and state not in (NodeState.LEAVING, NodeState.BAD_BEFORE)
-        and node not in gone
+        and node not in standing.gone
     )
 
 
-def _long_gone(view: View) -> frozenset[str]:
-    """Return nodes NotReady for `progressDeadline`: they count as bad before from then on."""
-    since = view.now - view.policy.progress_deadline
-    return frozenset(
-        node.name
-        for node in view.nodes
-        if not node.is_ready and node.ready_since is not None and node.ready_since <= since
-    )
-
-
-def _replaced(view: View) -> int:
+def _replaced(view: View, standing: _Standing) -> int:
     """Return on how many nodes a pod was replaced and none is available again."""
-    available, old, leaving = _by_node(view)
-    fresh = _fresh(view)
-    gone = _long_gone(view)
     count = 0
     for node, state in view.judgement.states.items():
-        if state is NodeState.LEAVING or node in available or node in old or node in gone:
+        if node in standing.available or state is NodeState.LEAVING:
             continue
-        if state is not NodeState.BAD_BEFORE or node in fresh or node in leaving:
+        if node in standing.broken or node in standing.gone:
+            continue
+        spared = state is NodeState.BAD_BEFORE
+        if not spared or node in standing.fresh or node in standing.going:
             count += 1
     return count
-
-
-def _by_node(view: View) -> tuple[set[str], set[str], set[str]]:
-    """Return the nodes with an available pod, with an old one, and with one that is going."""
-    available: set[str] = set()
-    old: set[str] = set()
-    going: set[str] = set()
-    ready = {node.name for node in view.nodes if node.is_ready}
-    for pod in view.pods:
-        if pod.deleting is not None:
-            if pod.node in ready:  # on a dead node it may be going for ever
-                going.add(pod.node)
-        elif pod.is_available(view.now, view.min_ready_seconds):
-            available.add(pod.node)
-        elif pod.hash != view.target:
-            old.add(pod.node)
-    return available, old, going
-
-
-def _fresh(view: View) -> frozenset[str]:
-    """Return the nodes whose new pod is young enough to be waited for."""
-    patience = view.policy.pod_deadline or _NEW_POD_PATIENCE
-    return frozenset(
-        pod.node
-        for pod in view.pods
-        if pod.hash == view.target
-        and pod.deleting is None
-        and pod.created is not None
-        and view.now - pod.created < patience
-    )
 
 
 def _bake_end(pod: Pod, view: View) -> datetime | None:

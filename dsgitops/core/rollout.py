@@ -264,8 +264,8 @@ def _go_on(s: Situation) -> Decision:
     """Delete the next pods under the hard budget; first those of the canary."""
     view = s.view
     in_canary = s.record.phase is Phase.CANARY
-    first = budget.canary(view)
-    if in_canary and first.over:
+    first = budget.canary(view) if in_canary else None
+    if first is not None and first.over:
         record = s.record.next(
             phase=Phase.ROLLING, reason=Reason.ROLLOUT_PROGRESSING, progressed=s.now
         )
@@ -281,7 +281,7 @@ def _go_on(s: Situation) -> Decision:
         )
         for pod in pods
     )
-    return _progress(s, deletions, look_again=first.look_again if in_canary else None)
+    return _progress(s, deletions, look_again=first.look_again if first else None)
 
 
 def _take_baseline(s: Situation) -> Decision | None:
