@@ -41,6 +41,8 @@ WRITERS = 4
 """Writes at a time: four keep the API server's two cores busy (`peers.md` 1, floor)."""
 CHATTERS = 4
 """Threads for lists, Events and the Lease, which never wait for a write."""
+BREATH_SECONDS = 0.02
+"""After being woken: what comes in a burst (the pods of a fleet) is looked at once."""
 IDLE_SECONDS_MAX = 1.0
 """A turn comes at least so often: clocks that jump, and watches that fell silent, are noticed."""
 
@@ -156,7 +158,8 @@ class Runtime:
             now = self.agent.clock.now()
             look = self.agent.turn()
             self._chat(now)
-            self.woken.wait(self._pause(look))
+            if self.woken.wait(self._pause(look)):
+                self.stopping.wait(BREATH_SECONDS)
         self._stop()
 
     def settle(self, patience: timedelta) -> bool:

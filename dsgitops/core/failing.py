@@ -60,6 +60,7 @@ def follow_rollback(s: Situation) -> Decision | None:
         because=f"Back on {back}: {narrate.progress(judgement)}.",
         record=s.record,
         judgement=judgement,
+        failure_class=_class_of_last(s),
         follow=True,
         look_again=earliest(due, judgement.look_again),
     )

@@ -37,7 +37,7 @@ def is_news(before: Decision | None, after: Decision) -> bool:
     Numbers that move (nodes done, pods starting) are progress, not news; another commit, reason,
     class or thing to wait for is.
     """
-    if after.aside:
+    if after.aside or after.reason is Reason.CONTROLLER_STALE:
         return False
     if before is None:
         return True

@@ -27,6 +27,11 @@ _LEAST = timedelta(microseconds=1)
 """Time always moves: an event's instant is rounded to microseconds, and may lie just ahead."""
 
 
+BREATH = timedelta(milliseconds=50)
+"""Between two turns that watches asked for: what comes in a burst is looked at once, as the loop on
+a real cluster does (`wiring.BREATH_SECONDS`)."""
+
+
 class InlineHands:
     """`ports.Hands` that carry out at once, in the agent's own turn."""
 
@@ -85,6 +90,7 @@ class Drive:
     """Called before time moves to an instant: a demo sleeps here, a test does not."""
     awake: bool = True
     _look: datetime | None = None
+    _turned: datetime | None = None
 
     def wake(self) -> None:
         """Let the agent have a turn at this instant (`ports.Wake`)."""
@@ -94,10 +100,14 @@ class Drive:
         """Give the agent its turn if it has reason to, then move to the next instant."""
         now = self.world.clock.now()
         due = [self._look, self.polls.next_due()]
-        if self.awake or any(at is not None and at <= now for at in due):
+        rested = self._turned is None or now >= self._turned + BREATH
+        if (self.awake and rested) or any(at is not None and at <= now for at in due):
             self.awake = False
+            self._turned = now
             self._look = self.agent.turn()
         instants = [until, self._look, self.polls.next_due(), self.world.next_event()]
+        if self.awake and self._turned is not None:
+            instants.append(self._turned + BREATH)
         at = min(each for each in instants if each is not None)
         at = max(at, now + _LEAST)
         self.pace(at)

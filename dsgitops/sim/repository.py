@@ -19,8 +19,10 @@ _ENVIRONMENT = {
     "GIT_AUTHOR_EMAIL": "ann@example.com",
     "GIT_COMMITTER_NAME": "Ann",
     "GIT_COMMITTER_EMAIL": "ann@example.com",
+    "GIT_AUTHOR_DATE": "2026-01-05T09:00:00+00:00",
+    "GIT_COMMITTER_DATE": "2026-01-05T09:00:00+00:00",
 }
-"""Nobody's configuration decides what a demo shows."""
+"""Nobody's configuration, and no clock, decides what a demo shows: equal content, equal hashes."""
 
 
 @dataclass(frozen=True, slots=True)
