@@ -152,7 +152,10 @@ def run_command(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         return _hush()
     except _USAGE as error:
-        terminal.complain(_in_our_words(error))
+        if type(error).__name__ == "NoArgsIsHelpError":
+            terminal.note(str(cast("Any", error).format_message()))
+        else:
+            terminal.complain(_in_our_words(error))
         return UsageError.exit_code
     return code if isinstance(code, int) else 0
 
@@ -180,13 +183,15 @@ def _hush() -> int:
 
 def _in_our_words(error: Exception) -> UsageError:
     """Return what typer says of a command line as we say it, with a hint."""
-    option = getattr(error, "option_name", "")
-    near = sorted(getattr(error, "possibilities", None) or ())
     context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "dsgitops"
+    path = context.command_path if context is not None else _program()
     see = f"see {path} --help"
-    if option and type(error).__name__ == "NoSuchOption":
-        remedy = f"did you mean {near[0]}?" if near else see
-        return UsageError(f"there is no option {option}", remedy=remedy)
-    text = " ".join(str(cast("Any", error).format_message()).split()).rstrip(".")
-    return UsageError(text[:1].lower() + text[1:], remedy=see)
+    text = " ".join(str(cast("Any", error).format_message()).split())
+    said, _, meant = text.partition(" Did you mean ")
+    near = sorted(getattr(error, "possibilities", None) or ([meant.strip("?'")] if meant else ()))
+    if path == _program() and text.startswith("No such option"):
+        see = f"options come after the verb: {path} VERB …"
+    said = said.rstrip(".").replace("Value error, ", "").replace("No such ", "there is no ")
+    said = said.replace("there is no option:", "there is no option").partition(" (Possible")[0]
+    remedy = f"did you mean {near[0]}?" if near else see
+    return UsageError(said[:1].lower() + said[1:], remedy=remedy)

@@ -76,10 +76,10 @@ def list_(  # noqa: PLR0913 - each is a flag
 
 @quarantine.command("release")
 def release(  # noqa: PLR0913 - each is a flag
-    name: Annotated[str, typer.Argument(metavar="[NAMESPACE/]NAME", help="a DaemonSet")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="a DaemonSet, also NAMESPACE/NAME")],
     digest: Annotated[
         str | None,
-        typer.Argument(metavar="[DIGEST]", help="one content, its first digits will do"),
+        typer.Argument(metavar="DIGEST", help="one content, its first digits will do"),
     ] = None,
     *,
     yes: Annotated[bool, typer.Option("--yes", help="release several at once")] = False,

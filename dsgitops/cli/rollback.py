@@ -25,7 +25,7 @@ REASON_MAX = 256
 
 
 def rollback(  # noqa: PLR0913 - each is a flag
-    name: Annotated[str, typer.Argument(metavar="[NAMESPACE/]NAME", help="a DaemonSet")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="a DaemonSet, also NAMESPACE/NAME")],
     *,
     to: Annotated[
         str | None,

@@ -24,7 +24,9 @@ _NAME = re.compile(r"[a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?")
 
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[NAMESPACE/]NAME…", help="DaemonSets [default: all of the namespace]"),
+    typer.Argument(
+        metavar="NAME", help="DaemonSets, also NAMESPACE/NAME [default: all of the namespace]"
+    ),
 ]
 NamesNeeded = Annotated[list[str], typer.Argument(metavar="[NAMESPACE/]NAME…", help="DaemonSets")]
 Namespace = Annotated[

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dsgitops.errors import DsgitopsError
@@ -63,12 +63,11 @@ def plain(text: str) -> str:
     return "".join(each if each.isprintable() else _escaped(each) for each in text)
 
 
-def is_colourful(stream: TextIO | None = None) -> bool:
-    """Whether a stream shows colours: a terminal, and nobody said no."""
-    stream = stream or sys.stdout
+def is_colourful() -> bool:
+    """Whether stdout shows colours: a terminal, and nobody said no."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
-    return stream.isatty()
+    return sys.stdout.isatty()
 
 
 def width() -> int | None:

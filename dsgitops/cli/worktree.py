@@ -18,7 +18,7 @@ import typer
 from dsgitops.errors import SourceRefused, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from dsgitops.adapters.git.mirror import Mirror
     from dsgitops.core.catalog import Catalog
@@ -97,7 +97,7 @@ class WorkTree:
 
 
 @contextmanager
-def open_work_tree(path: Path) -> Iterator[WorkTree]:
+def open_work_tree(path: Path) -> Generator[WorkTree]:
     """Open the repository around a folder.
 
     Args:
