@@ -1,0 +1,560 @@
+"""The verdict: who may vote, when time decides, when it is finished, what is only a node."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from core.rollouts import (
+    LONG_AGO,
+    START,
+    Rollout,
+    at,
+    conditions,
+    event,
+    node,
+    old,
+    ready,
+    refused,
+    template,
+    unready,
+)
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dsgitops.core.health import baseline, eligible_nodes, target_revision
+from dsgitops.core.model import (
+    Condition,
+    Container,
+    Ended,
+    Event,
+    Node,
+    NodeState,
+    Pod,
+    Policy,
+    Revision,
+    Taint,
+    Verdict,
+)
+
+
+def missing_image(on):
+    return unready(on, waiting_reason="ErrImagePull", waiting_message="x: not found")
+
+
+def going(on, hash_="old", **changes):
+    pod = old(on) if hash_ == "old" else ready(on)
+    return replace(pod, deleting=at(8), grace=2, **changes)
+
+
+# ---------------------------------------------------------------------------- finished
+
+
+def test_finished_when_every_node_has_an_available_pod_of_the_target_and_no_other():
+    judgement = Rollout([ready("a"), ready("b", since=12)]).judge(20)
+
+    assert judgement.verdict is Verdict.FINISHED
+    assert judgement.states == {"a": "desired", "b": "desired"}
+    assert judgement.available_since == at(12)
+
+
+def test_an_old_pod_that_is_still_there_holds_it_back():
+    terminating = Rollout([ready("a"), replace(going("a"), deleting=at(19))])
+
+    assert terminating.judge(20).verdict is Verdict.PROGRESSING
+    assert terminating.judge(40).verdict is Verdict.FINISHED
+
+
+def test_a_node_without_a_pod_holds_it_back():
+    fleet = Rollout([ready("a")], nodes=[node("a"), node("b")])
+
+    assert fleet.judge().states["b"] is NodeState.NO_POD
+    assert fleet.judge().verdict is Verdict.PROGRESSING
+
+
+def test_available_means_ready_for_min_ready_seconds():
+    fleet = Rollout([ready("a", since=10)], spec={"minReadySeconds": 30})
+
+    early = fleet.judge(39)
+    assert early.verdict is Verdict.PROGRESSING
+    assert early.look_again == at(40)
+    assert fleet.judge(40).verdict is Verdict.FINISHED
+
+
+def test_old_pods_are_not_taken_for_new_ones_before_the_revision_arrived():
+    fleet = Rollout([old("a"), old("b")])
+
+    assert fleet.judge(target=None).verdict is Verdict.PROGRESSING
+    stale = replace(fleet.live, observed_generation=1)
+    assert Rollout([ready("a")]).judge(live=stale).verdict is Verdict.PROGRESSING
+
+
+def test_where_no_node_matches_there_is_nothing_to_wait_for():
+    assert Rollout([], nodes=[]).judge().verdict is Verdict.FINISHED
+
+
+def test_a_node_that_the_daemonset_leaves_does_not_count():
+    tainted = node("b", taints=(Taint(key="maintenance", effect="NoExecute"),))
+    judgement = Rollout([ready("a"), old("b")], nodes=[node("a"), tainted]).judge()
+
+    assert judgement.verdict is Verdict.FINISHED
+    assert judgement.states["b"] is NodeState.LEAVING
+    assert judgement.total == 1
+
+
+# ---------------------------------------------------------------------------- who votes
+
+
+def test_one_certain_signal_fails_whatever_the_threshold():
+    fleet = Rollout([missing_image("a"), old("b"), old("c")], policy=Policy(max_failed_nodes=3))
+    judgement = fleet.judge()
+
+    assert judgement.verdict is Verdict.FAILED
+    assert judgement.failure_class == "ImageNotFound"
+    assert judgement.states == {"a": "badRevision", "b": "old", "c": "old"}
+    assert judgement.evidence[0].voting
+    assert judgement.evidence[0].node == "a"
+
+
+def crashing(on):
+    end = Ended(exit_code=1, reason="Error", started=at(7), finished=at(8))
+    return unready(on, restarts=1, waiting_reason="CrashLoopBackOff", last=end)
+
+
+@pytest.mark.parametrize(
+    ("most", "unavailable", "broken", "fails"),
+    [(2, 3, 1, False), (2, 3, 2, True), (2, 1, 1, True), ("50%", 4, 1, False), ("50%", 4, 2, True)],
+)
+def test_other_signals_fail_at_max_failed_nodes_but_never_beyond_the_budget(
+    most, unavailable, broken, fails
+):
+    pods = [crashing(name) if place < broken else old(name) for place, name in enumerate("abcd")]
+    spec = {"updateStrategy": {"rollingUpdate": {"maxUnavailable": unavailable}}}
+    fleet = Rollout(pods, spec=spec, policy=Policy(max_failed_nodes=most))
+
+    assert (fleet.judge().verdict is Verdict.FAILED) is fails
+
+
+def test_in_a_canary_one_vote_is_enough():
+    spec = {"updateStrategy": {"rollingUpdate": {"maxUnavailable": 3}}}
+    fleet = Rollout(
+        [crashing("a"), old("b"), old("c")], spec=spec, policy=Policy(max_failed_nodes=2)
+    )
+
+    assert fleet.judge().verdict is Verdict.PROGRESSING
+    assert fleet.judge(canary=True).verdict is Verdict.FAILED
+
+
+def test_a_node_that_was_bad_before_never_votes_and_is_listed():
+    judgement = Rollout([missing_image("a"), old("b")]).judge(bad_before=frozenset({"a"}))
+
+    assert judgement.verdict is not Verdict.FAILED
+    assert judgement.states["a"] is NodeState.BAD_BEFORE
+
+
+def test_pods_of_other_revisions_and_of_other_owners_say_nothing():
+    stranger = replace(missing_image("b"), owner="another", uid="x")
+    fleet = Rollout([replace(missing_image("a"), hash="older"), stranger, old("b")])
+
+    assert fleet.judge(500).votes == 0
+
+
+def test_evidence_from_before_the_write_is_none():
+    """A rollback: the good pods have a history of their own."""
+    scarred = Container(
+        name="agent",
+        ready=True,
+        started=True,
+        restarts=7,
+        running_since=at(-50),
+        last=Ended(exit_code=1, reason="Error", started=at(-100), finished=at(-60)),
+    )
+    pods = [ready(name, since=-50, created=LONG_AGO, containers=(scarred,)) for name in "ab"]
+
+    assert Rollout(pods).judge().verdict is Verdict.FINISHED
+
+
+def test_in_the_bake_a_failure_is_called_so_with_its_cause():
+    judgement = Rollout([crashing("a"), ready("b")]).judge(30, baking_since=at(15))
+
+    assert (judgement.failure_class, judgement.cause) == ("BakeFailed", "CrashLoop")
+
+
+def test_in_the_bake_a_loss_of_ready_counts_after_the_probes_patience():
+    dark = ready("a", conditions=conditions(ready=False, since=at(30)))
+    fleet = Rollout([dark, ready("b")])
+
+    assert fleet.judge(43, baking_since=at(15)).verdict is Verdict.PROGRESSING
+    assert fleet.judge(44, baking_since=at(15)).failure_class == "BakeFailed"
+
+
+def test_without_a_rollout_nothing_votes():
+    fleet = Rollout([crashing("a"), ready("b")])
+
+    assert fleet.judge(900, started=None).verdict is Verdict.PROGRESSING
+
+
+# ---------------------------------------------------------------------------- time
+
+
+def test_the_clock_of_a_pod_stands_still_while_its_image_is_pulled():
+    pod = unready("a", waiting_reason="ContainerCreating")
+    fleet = Rollout([pod, old("b")]).hear(event(pod, "Pulling", "Pulling image"))
+
+    assert fleet.judge(140).verdict is Verdict.PROGRESSING
+
+
+def test_the_clock_of_a_pod_begins_anew_when_its_node_comes_back():
+    nodes = [node("a", ready_since=at(100)), node("b")]
+    fleet = Rollout([unready("a"), old("b")], nodes=nodes)
+
+    assert fleet.judge(174).verdict is Verdict.PROGRESSING
+    assert fleet.judge(175).failure_class == "ReadinessProbeFailed"
+
+
+def test_no_deadline_passes_before_the_view_was_live_for_a_minute():
+    fleet = Rollout([unready("a"), old("b")])
+
+    assert fleet.judge(100, live_since=at(50)).verdict is Verdict.PROGRESSING
+    assert fleet.judge(110, live_since=at(50)).verdict is Verdict.FAILED
+
+
+def test_blind_nothing_is_declared():
+    assert Rollout([missing_image("a")]).judge(live_since=None).verdict is Verdict.PROGRESSING
+
+
+def test_a_registry_is_waited_for_until_there_was_no_progress_for_too_long():
+    down = unready("a", waiting_reason="ErrImagePull", waiting_message="503 Service Unavailable")
+    fleet = Rollout([down, old("b")], policy=Policy(progress_deadline=timedelta(seconds=150)))
+    end = 5 + 150 + 30  # from the pod's start; and the old pods' grace period
+
+    assert fleet.judge(end - 1).verdict is Verdict.PROGRESSING
+    assert fleet.judge(end - 1).look_again == at(end)
+    failed = fleet.judge(end)
+    assert (failed.verdict, failed.failure_class) == ("Failed", "ImagePullFailed")
+
+
+def test_a_slow_healthy_rollout_is_measured_from_its_last_ready_node():
+    pods = [ready("a", since=3000), unready("b", created=3005), old("c")]
+
+    assert Rollout(pods).judge(3060).verdict is Verdict.PROGRESSING
+
+
+def test_no_progress_needs_a_pod_of_the_new_revision_to_show():
+    only_old = Rollout([old("a"), going("b")])
+
+    assert only_old.judge(5000).verdict is not Verdict.FAILED
+
+
+def test_a_node_back_after_a_long_time_gets_its_time():
+    """Nothing moved for longer than the deadline, and nobody but a dead node was to blame."""
+    nodes = [node("a", ready_since=at(900)), node("b")]
+    fleet = Rollout([unready("a", created=901), old("b")], nodes=nodes)
+
+    assert fleet.judge(905).verdict is Verdict.PROGRESSING
+
+
+def test_where_people_delete_the_pods_no_deadline_runs_but_votes_count():
+    spec = {"updateStrategy": {"type": "OnDelete"}}
+
+    slow = Rollout([unready("a"), old("b")], spec=spec)
+    assert slow.judge(9000, by_people=True).verdict is Verdict.PROGRESSING
+    broken = Rollout([missing_image("a"), old("b")], spec=spec)
+    assert broken.judge(20, by_people=True).verdict is Verdict.FAILED
+
+
+# ---------------------------------------------------------------------------- refusals
+
+
+def test_one_refusal_fails_while_a_node_waits_for_its_pod():
+    fleet = Rollout([going("a"), old("b")]).hear(refused('pods "x" is forbidden: exceeded quota'))
+    judgement = fleet.judge()
+
+    assert (judgement.verdict, judgement.failure_class) == ("Failed", "PodsRefused")
+    assert judgement.votes == 0
+    whole = Rollout([ready("a"), old("b")]).hear(refused("forbidden"))
+    assert whole.judge().verdict is Verdict.PROGRESSING
+
+
+def test_a_webhook_that_does_not_answer_refuses_nothing_yet():
+    message = "Internal error occurred: failed calling webhook: connection refused"
+    fleet = Rollout([old("b")], nodes=[node("a"), node("b")]).hear(refused(message))
+
+    assert fleet.judge().verdict is Verdict.PROGRESSING
+    assert fleet.judge(2000).failure_class == "PodsRefused"
+
+
+def test_refusals_of_the_content_before_are_not_held_against_this_one():
+    fleet = Rollout([going("a"), old("b")])
+    fleet.hear(refused("forbidden", when=-9), when=-8).hear(refused("forbidden", when=0), when=1)
+
+    assert fleet.judge().verdict is Verdict.PROGRESSING
+    assert fleet.hear(refused("forbidden", when=3), when=4).judge().verdict is Verdict.FAILED
+
+
+# ---------------------------------------------------------------------------- nodes
+
+
+def test_a_node_that_does_not_report_is_in_the_way_and_votes_for_nothing():
+    nodes = [node("a", ready="Unknown", ready_since=at(60)), node("b")]
+    judgement = Rollout([unready("a"), old("b")], nodes=nodes).judge(200)
+
+    assert judgement.verdict is Verdict.NODE_PROBLEM
+    assert judgement.states["a"] is NodeState.BAD_NODE
+    assert judgement.look_again == at(60 + 600)
+
+
+def test_a_node_away_for_the_progress_deadline_counts_as_bad_before():
+    nodes = [node("a", ready="Unknown", ready_since=at(60)), node("b")]
+    judgement = Rollout([ready("a"), ready("b")], nodes=nodes).judge(661)
+
+    assert judgement.states["a"] is NodeState.BAD_BEFORE
+    assert judgement.verdict is Verdict.FINISHED
+
+
+def dead(name, since):
+    return node(name, ready="Unknown", ready_since=at(since))
+
+
+def test_one_node_that_goes_away_with_our_pod_is_a_suspect_and_two_fail_it():
+    pods = [ready(name) for name in "ab"] + [old("c")]
+
+    one = Rollout(pods, nodes=[dead("a", 60), node("b"), node("c")]).judge(90)
+    assert (one.verdict, one.suspects) == ("NodeProblem", ("a",))
+    two = Rollout(pods, nodes=[dead("a", 60), dead("b", 80), node("c")]).judge(90)
+    assert (two.verdict, two.failure_class) == ("Failed", "NodeWentNotReady")
+
+
+def test_nodes_without_our_pod_that_go_away_too_clear_the_suspects():
+    pods = [ready(name) for name in "ab"] + [old("c")]
+    judgement = Rollout(pods, nodes=[dead("a", 60), dead("b", 61), dead("c", 62)]).judge(90)
+
+    assert judgement.suspects == ()
+    assert judgement.verdict is Verdict.NODE_PROBLEM
+
+
+def test_a_node_that_goes_away_long_after_our_pod_started_is_no_suspect():
+    nodes = [dead("a", 600), node("b")]
+
+    assert Rollout([ready("a"), old("b")], nodes=nodes).judge(610).suspects == ()
+
+
+def test_a_pod_that_cannot_be_taken_down_is_the_nodes_matter():
+    pod = going("a")
+    fleet = Rollout([pod, old("b")])
+
+    assert fleet.judge(20).states["a"] is NodeState.TERMINATING
+    assert fleet.judge(38).states["a"] is NodeState.BAD_NODE
+    fleet.hear(event(pod, "FailedKillPod", "KillPodSandboxError"))
+    assert fleet.judge(20).verdict is Verdict.NODE_PROBLEM
+
+
+def test_a_dead_node_from_before_blocks_the_native_update_and_not_our_own_deletes():
+    nodes = [dead("a", -500), node("b")]
+    fleet = Rollout([going("a"), old("b")], nodes=nodes)
+    bad = frozenset({"a"})
+
+    assert fleet.judge(bad_before=bad).verdict is Verdict.NODE_PROBLEM
+    fleet.spec = {"updateStrategy": {"type": "OnDelete"}}
+    assert fleet.judge(bad_before=bad).verdict is Verdict.PROGRESSING
+    done = Rollout([going("a"), ready("b")], nodes=nodes)
+    assert done.judge(bad_before=bad).verdict is Verdict.FINISHED
+
+
+def test_a_joining_node_is_not_part_of_it_before_its_taint_is_gone():
+    taint = Taint(key="node.kubernetes.io/not-ready", effect="NoSchedule")
+    joining = node("b", ready="False", taints=(taint,))
+
+    assert "b" not in Rollout([ready("a")], nodes=[node("a"), joining]).judge().states
+
+
+# ---------------------------------------------------------------------------- beginnings
+
+
+def test_the_baseline_holds_nodes_that_are_not_fine_before_anything_is_touched():
+    nodes = [
+        node("fine"),
+        node("dead", ready="Unknown"),
+        node("cordoned", unschedulable=True),
+        node("broken"),
+        node("empty"),
+        node("elsewhere", labels={"pool": "x"}, taints=(Taint(key="t", effect="NoSchedule"),)),
+    ]
+    broken = replace(old("broken"), conditions=conditions(ready=False, since=at(-9)))
+    pods = [old("fine"), old("dead"), old("cordoned"), broken]
+    live = Rollout(pods, nodes=nodes).live
+
+    found = baseline(live, pods, nodes, min_ready_seconds=0, now=START)
+
+    assert found == {"dead", "cordoned", "broken"}
+
+
+def test_eligible_nodes_are_named_with_those_in_trouble():
+    taint = Taint(key="node.kubernetes.io/unreachable", effect="NoSchedule")
+    nodes = [node("a"), node("b", ready="Unknown", taints=(taint,))]
+
+    assert eligible_nodes(Rollout([]).live, nodes) == ["a", "b"]
+
+
+def test_the_target_is_the_revision_with_the_live_template_never_the_newest():
+    live = Rollout([]).live
+    stamped = template() | {"metadata": {"labels": {"app": "agent"}, "creationTimestamp": None}}
+    mine = Revision(name="mine", hash="m", number=1, template=stamped)
+    newest = Revision(name="newest", hash="n", number=9, template=template("agent:9"))
+
+    assert target_revision(live, [newest, mine]) is mine
+    assert target_revision(live, [newest]) is None
+
+
+# ---------------------------------------------------------------------------- whatever is seen
+
+moments = st.none() | st.integers(-7200, 7200).map(at)
+words = st.sampled_from(
+    [
+        "",
+        "True",
+        "False",
+        "Unknown",
+        "Failed",
+        "Running",
+        "Evicted",
+        "ErrImagePull",
+        "not found",
+        "CrashLoopBackOff",
+        "PostStartHookError",
+        "OutOfcpu",
+        "x: 503",
+        "InvalidImageName",
+    ]
+)
+ends = st.none() | st.builds(
+    Ended, reason=words, exit_code=st.integers(0, 255), started=moments, finished=moments
+)
+containers = st.builds(
+    Container,
+    name=st.sampled_from(["agent", "proxy"]),
+    ready=st.booleans(),
+    started=st.none() | st.booleans(),
+    restarts=st.integers(0, 5),
+    waiting_reason=words,
+    waiting_message=words,
+    running_since=moments,
+    terminated=ends,
+    last=ends,
+)
+kinds = st.sampled_from(
+    ["Ready", "ContainersReady", "PodScheduled", "PodReadyToStartContainers", "DisruptionTarget"]
+)
+pods_ = st.builds(
+    Pod,
+    name=words,
+    uid=st.sampled_from("uvw"),
+    node=st.sampled_from(["", "a", "b", "z"]),
+    bound=st.booleans(),
+    hash=st.sampled_from(["new", "old", ""]),
+    created=moments,
+    deleting=moments,
+    phase=words,
+    reason=words,
+    message=words,
+    conditions=st.dictionaries(
+        kinds, st.builds(Condition, status=words, reason=words, message=words, since=moments)
+    ),
+    containers=st.lists(containers, max_size=2).map(tuple),
+    init_containers=st.lists(containers, max_size=1).map(tuple),
+    sidecars=st.sampled_from([frozenset(), frozenset({"proxy"})]),
+    gated=st.booleans(),
+)
+nodes_ = st.builds(
+    Node,
+    name=st.sampled_from("ab"),
+    ready=st.sampled_from(["True", "False", "Unknown"]),
+    ready_since=moments,
+    unschedulable=st.booleans(),
+)
+events_ = st.builds(
+    Event,
+    uid=st.sampled_from(["u", "v", "ds-uid", ""]),
+    kind=st.sampled_from(["Pod", "DaemonSet"]),
+    reason=st.sampled_from(
+        [
+            "Failed",
+            "Killing",
+            "Pulling",
+            "Pulled",
+            "FailedMount",
+            "FailedCreate",
+            "FailedKillPod",
+            "Evicted",
+            "SandboxChanged",
+        ]
+    ),
+    message=words,
+    count=st.integers(0, 9),
+    first=moments,
+    last=moments,
+)
+worlds = st.tuples(
+    st.lists(pods_, max_size=4), st.lists(nodes_, max_size=3), st.lists(events_, max_size=5)
+)
+quick = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def world(seen):
+    pods, nodes, events = seen
+    return Rollout(pods, nodes=nodes or [node("a")]).hear(*events)
+
+
+@quick
+@given(worlds, st.integers(0, 9000), moments, moments, moments)
+def test_it_answers_whatever_it_sees(seen, when, started, baking, live_since):
+    fleet = world(seen)
+    judgement = fleet.judge(when, started=started, baking_since=baking, live_since=live_since)
+
+    assert judgement.verdict is not Verdict.FAILED or judgement.failure_class is not None
+    assert judgement.look_again is None or judgement.look_again > at(when)
+    if started is None or live_since is None:
+        assert judgement.verdict is not Verdict.FAILED
+
+
+@quick
+@given(worlds, st.integers(0, 9000))
+def test_equal_questions_have_equal_answers(seen, when):
+    assert world(seen).judge(when) == world(seen).judge(when)
+
+
+@quick
+@given(worlds, st.integers(0, 9000))
+def test_nodes_that_were_bad_before_never_vote(seen, when):
+    judgement = world(seen).judge(when, bad_before=frozenset("ab"))
+
+    assert judgement.votes == 0
+    assert NodeState.BAD_REVISION not in judgement.states.values()
+
+
+@quick
+@given(worlds, st.integers(30, 9000))
+def test_one_more_vote_never_makes_a_failed_rollout_finished(seen, when):
+    fleet = world(seen)
+    before = fleet.judge(when)
+    fleet.nodes = [*fleet.nodes, node("c")]
+    fleet.pods = [*fleet.pods, missing_image("c")]
+    after = fleet.judge(when)
+
+    assert after.votes >= before.votes + 1
+    assert after.verdict is Verdict.FAILED
+
+
+@quick
+@given(worlds, st.integers(0, 9000), st.integers(0, 59))
+def test_time_alone_fails_nothing_in_the_first_minute_of_a_view(seen, when, live_for):
+    fleet = world(seen)
+    young = fleet.judge(when, live_since=at(when - live_for))
+    patient = Policy(
+        pod_deadline=timedelta(days=9), progress_deadline=timedelta(days=9), bake_time=timedelta()
+    )
+    timeless = fleet.judge(when, live_since=at(when - live_for), policy=patient)
+
+    if young.verdict is Verdict.FAILED:
+        assert timeless.verdict is Verdict.FAILED
