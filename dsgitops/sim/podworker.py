@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dsgitops.sim import behaviours
+from dsgitops.sim import behaviours, companions
 from dsgitops.sim.container import ContainerWorker
 from dsgitops.sim.objects import (
     Object,
@@ -102,7 +102,7 @@ class PodWorker:
 
     def config_error(self, container: Object) -> str | None:
         """Return why a container cannot be made."""
-        return behaviours.config_error(container, self.pod, self._companions())
+        return companions.config_error(container, self.pod, self._companions())
 
     def say(self, kind: str, reason: str, message: str, *, path: str = "") -> None:
         """Record an Event about the pod."""
@@ -139,19 +139,19 @@ class PodWorker:
         self.write()
         self._mount()
 
-    def _companions(self) -> behaviours.Companions:
+    def _companions(self) -> companions.Companions:
         namespace = self.pod["metadata"]["namespace"]
 
         def find(resource: str, name: str) -> Object | None:
             return self.site.store.get(resource, namespace, name)
 
-        return behaviours.Companions(find, namespace)
+        return companions.Companions(find, namespace)
 
     def _mount(self) -> None:
-        companions = self._companions()
+        found = self._companions()
         failed = False
         for volume in each(self.pod, "spec", "volumes"):
-            if message := companions.lack_volume(volume):
+            if message := found.lack_volume(volume):
                 failed = True
                 set_up = f'MountVolume.SetUp failed for volume "{volume["name"]}" : {message}'
                 self.say("Warning", "FailedMount", set_up)
@@ -195,7 +195,7 @@ class PodWorker:
     # ------------------------------------------------------------------ evicted by its kubelet
 
     def _watch_volumes(self) -> None:
-        message = behaviours.overfilled(self.pod)
+        message = companions.overfilled(self.pod)
         if message is not None:
             self.later(self.site.between(*EVICTION_AFTER), lambda: self._evict(message))
 
