@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from sys import intern
 from typing import Any, NamedTuple
 
 import yaml
@@ -266,6 +267,7 @@ class Builder:
                 self._note(event, frame.pointer, "duplicate-key",
                            f"key {shown(key)} is there twice: line {first} and line {line}",
                            "keep one of them; readers differ on which one wins")  # fmt: skip
+            key = intern(key)  # a thousand manifests share their few hundred words
         frame.key, frame.key_mark = key, (line, column)
 
     # ------------------------------------------------------------------------ values

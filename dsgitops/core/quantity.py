@@ -20,6 +20,8 @@ _QUANTITY = re.compile(
 
 def quantity_of(value: float | str) -> Decimal | None:
     """Return the number that a quantity stands for; None if it is none."""
+    if isinstance(value, bool):
+        return None
     if isinstance(value, int | float):
         return Decimal(str(value))
     found = _QUANTITY.fullmatch(value) if len(value) <= 64 else None
