@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -156,8 +155,8 @@ class Runtime:
         while not self.stopping.is_set():
             self.woken.clear()
             now = self.agent.clock.now()
-            look = self.agent.turn()
             self._chat(now)
+            look = self.agent.turn() if self.lease.leading else self._stand_by(now)
             if self.woken.wait(self._pause(look)):
                 self.stopping.wait(BREATH_SECONDS)
         self._stop()
@@ -181,6 +180,11 @@ class Runtime:
             self.woken.wait(0.2)
         self._stop()
         return False
+
+    def _stand_by(self, now: datetime) -> datetime | None:
+        """Another agent leads: keep the view warm, and decide nothing."""
+        self.cluster.pump(now)
+        return self.cluster.next_timer()
 
     def _quiet(self) -> bool:
         polled = all(at is not None for at in self.polls.completed().values())
@@ -229,6 +233,7 @@ def runtime(
     from dsgitops.adapters.kubernetes.dry import DryRun  # noqa: PLC0415
     from dsgitops.adapters.kubernetes.events import Events  # noqa: PLC0415
     from dsgitops.adapters.kubernetes.lease import Lease  # noqa: PLC0415
+    from dsgitops.adapters.kubernetes.pool import DaemonPool  # noqa: PLC0415
     from dsgitops.adapters.kubernetes.voice import ClusterVoice  # noqa: PLC0415
     from dsgitops.adapters.schedule import Polls  # noqa: PLC0415
     from dsgitops.adapters.voices import Voices  # noqa: PLC0415
@@ -241,8 +246,8 @@ def runtime(
     wake: Wake = woken.set
     clock = SystemClock()
     sources = {each.name: git_source(each, settings.cache_dir) for each in settings.sources}
-    chatters = ThreadPoolExecutor(CHATTERS, thread_name_prefix="api")
-    hands = Pool(wake, workers=WRITERS)
+    chatters = DaemonPool(CHATTERS)
+    keeper = DaemonPool(1)  # of the Lease: lists that hang must not cost the leadership
     rng = Random()  # noqa: S311 - jitter: agents must not ask in step
     cluster = KubernetesCluster(
         transport, namespaces=settings.namespaces, rng=rng, run=chatters, wake=wake
@@ -253,11 +258,12 @@ def runtime(
         transport,
         namespace=lease_namespace(transport),
         identity=identity,
-        election=settings.leader_election == "on",
-        run=chatters,
+        election=elects(settings.leader_election),
+        run=keeper,
         monotonic=clock.monotonic,
         wake=wake,
     )
+    hands = Pool(wake, workers=WRITERS, ends=not dry_run, may=lambda: lease.leading)
     told = ClusterVoice(events, lease, lambda name: sources[name].history())
     polls = Polls(clock, wake)
     for each in settings.sources:
@@ -274,7 +280,8 @@ def runtime(
     def close() -> None:
         hands.close()
         cluster.close()
-        chatters.shutdown(wait=False, cancel_futures=True)
+        for pool in (chatters, keeper):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     stopping = threading.Event()
     return Runtime(agent, cluster, polls, lease, events, woken, stopping, close, dry_run)
@@ -283,6 +290,11 @@ def runtime(
 def lease_namespace(transport: Transport) -> str:
     """Return where the Lease is: POD_NAMESPACE, else the kubeconfig's namespace, else default."""
     return os.environ.get("POD_NAMESPACE") or getattr(transport, "namespace", "") or "default"
+
+
+def elects(setting: str) -> bool:
+    """Return whether agents take turns: `auto` means in a cluster, where two may run at a time."""
+    return setting == "on" or (setting == "auto" and "KUBERNETES_SERVICE_HOST" in os.environ)
 
 
 def _intake(settings: Settings, sources: Mapping[str, Source]) -> Intake:

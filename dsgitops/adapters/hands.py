@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
+from dsgitops.errors import ClusterUnreachable
 from dsgitops.ports import Done
 
 if TYPE_CHECKING:
@@ -27,10 +28,19 @@ class Pool:
         workers: How many at a time.
         ends: Whether ends are told.  In a dry run they are not: nothing changed, so looking again
             would find the same to do, for ever.
+        may: Asked right before the work: whether this agent may write (S1).
     """
 
-    def __init__(self, wake: Wake, *, workers: int = WORKERS, ends: bool = True) -> None:
+    def __init__(
+        self,
+        wake: Wake,
+        *,
+        workers: int = WORKERS,
+        ends: bool = True,
+        may: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._wake = wake
+        self._may = may
         self._ends = ends
         self._done: SimpleQueue[Done] = SimpleQueue()
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="hands")
@@ -53,10 +63,14 @@ class Pool:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _carry_out(self, ref: Ref, work: Callable[[], None]) -> None:
-        done = _run(ref, work)
+        done = _run(ref, work) if self._may() else Done(ref=ref, error=_not_leading())
         if self._ends or done.error is not None:
             self._done.put(done)
         self._wake()
+
+
+def _not_leading() -> ClusterUnreachable:
+    return ClusterUnreachable("another agent holds the Lease; nothing was written", landed=False)
 
 
 def _run(ref: Ref, work: Callable[[], None]) -> Done:
