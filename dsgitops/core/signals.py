@@ -130,6 +130,9 @@ _OWN_OVERUSE = re.compile(
     r"|exceeded its local ephemeral storage limit"
 )
 
+_REFUSED_BY_KUBELET = frozenset({"SysctlForbidden", "AppArmor", "PodFeatureUnsupported"})
+"""Reasons of a kubelet that will not run such a manifest; a new pod fares no better."""
+
 
 def failed(pod: Pod, evicted: str, scene: Scene) -> Signal:
     """Read a pod of phase Failed: evicted, not admitted, shut down with its node."""
@@ -143,6 +146,8 @@ def failed(pod: Pod, evicted: str, scene: Scene) -> Signal:
         raised = resource in scene.manifest.raised
         weight = Weight.CERTAIN if raised else Weight.NODE
         return Signal(FailureClass.UNSCHEDULABLE, weight, message=message)
+    if pod.reason in _REFUSED_BY_KUBELET:
+        return Signal(FailureClass.CONFIG_ERROR, Weight.STRONG, message=message)
     return Signal(FailureClass.EVICTED, Weight.NODE, message=message)
 
 
