@@ -8,7 +8,7 @@ from dsgitops.core import budget, narrate
 from dsgitops.core.actions import DeletePod
 from dsgitops.core.failing import added, fail, quarantined
 from dsgitops.core.gates import conflict, given_up, native_budget, recent, refused
-from dsgitops.core.health import baseline
+from dsgitops.core.health import baseline, eligible_nodes
 from dsgitops.core.model import Decision, Desired, FailureClass, NodeState, Phase, Reason, Verdict
 from dsgitops.core.record import BadBefore
 from dsgitops.core.situation import IN_FLIGHT, Situation
@@ -428,10 +428,21 @@ def _touched(s: Situation) -> bool:
     """
     target = s.target.hash if s.target else ""
     ready = {node.name for node in s.observed.nodes if node.is_ready}
-    return any(
+    if any(
         pod.hash == target or (pod.deleting is not None and pod.node in ready)
         for pod in s.observed.pods
-    )
+    ):
+        return True
+    if not ready.isdisjoint(_without_pod(s)):
+        return True
+    if s.record.reason is Reason.ROLLOUT_STARTED:
+        return False
+    good = s.record.last_good  # superseded content may have touched what the newer has not
+    return good is None or any(pod.hash != good.hash for pod in s.observed.pods)
+
+
+def _without_pod(s: Situation) -> set[str]:
+    return set(eligible_nodes(s.live, s.observed.nodes)) - {pod.node for pod in s.observed.pods}
 
 
 def _stalled(s: Situation) -> bool:
