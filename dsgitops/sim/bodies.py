@@ -47,9 +47,30 @@ def mapping(body: bytes, duplicates: list[str] | None = None) -> Object:
         TooLarge: Over 3 MiB.
     """
     value = parsed(body, duplicates)
+    return shaped(value)
+
+
+_TEXTS = ("name", "namespace", "generateName", "uid", "resourceVersion")
+
+
+def shaped(value: Any) -> Object:  # noqa: ANN401 - any JSON
+    """Return an object whose metadata can be read, before its type is looked at.
+
+    Raises:
+        Refused: 400, it is no object, or its name is no text.
+    """
     if not isinstance(value, dict):
         raise answers.bad_request("the body of the request is not an object")
-    return cast("Object", value)
+    obj = cast("Object", value)
+    metadata = obj.get("metadata")
+    if metadata is None:
+        return {key: each for key, each in obj.items() if key != "metadata"}
+    if not isinstance(metadata, dict):
+        raise answers.bad_request("metadata is not an object")
+    for name in _TEXTS:
+        if not isinstance(metadata.get(name), str | None):
+            raise answers.bad_request(f"metadata.{name} is not a string")
+    return obj
 
 
 def _pairs(duplicates: list[str] | None) -> Any:  # noqa: ANN401 - a hook of json

@@ -196,7 +196,10 @@ _QUANTITY = re.compile(
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 _NANO = Decimal("1e-9")
-_EXACT = Context(prec=80)
+_LARGEST = Decimal(2**63 - 1)
+"""Larger quantities count as this."""
+_CAPPED_EXPONENT = 100
+_EXACT = Context(prec=400)
 """More digits than any quantity that can be written has."""
 
 
@@ -215,7 +218,9 @@ def amount(quantity: str | float) -> Decimal:
         exact = _EXACT.multiply(number, 1 << _BINARY[suffix])
     else:
         exponent = _DECIMAL[suffix] if suffix in _DECIMAL else int(suffix[1:])
-        exact = number.scaleb(exponent, _EXACT)
+        exact = number.scaleb(min(exponent, _CAPPED_EXPONENT), _EXACT)
+    if abs(exact) >= _LARGEST:
+        return _LARGEST.copy_sign(exact)
     return exact.quantize(_NANO, ROUND_CEILING, _EXACT)
 
 

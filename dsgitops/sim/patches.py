@@ -58,6 +58,8 @@ def json_patch(target: Any, operations: Any) -> Any:  # noqa: ANN401 - any JSON
     if not isinstance(operations, list):
         raise BadPatch("cannot unmarshal object into Go value of type jsonpatch.Patch")
     for operation in operations:
+        if not isinstance(operation, dict):
+            raise BadPatch("an operation is not an object")
         target = _operated(target, operation)
     return target
 
@@ -122,6 +124,8 @@ def _put(target: Any, path: Sequence[str], value: Any, *, existing: bool) -> Any
 
 
 def _taken(target: Any, path: Sequence[str]) -> Any:  # noqa: ANN401 - any JSON
+    if not path:
+        raise BadPatch("the whole document cannot be removed")
     step, rest = path[0], path[1:]
     if isinstance(target, list):
         index = _index(target, step, last=len(target) - 1)

@@ -107,7 +107,7 @@ class Reader:
             for each in view.list(route.namespace)
             if key_of(each) > start and wanted.matches(shown := served(route.resource, each))
         ]
-        limit = int(query.get("limit") or 0)
+        limit = _number(query, "limit")
         cached = query.get("resourceVersion") == "0" and "continue" not in query
         if limit <= 0 or len(objects) <= limit or cached:
             return Page(objects, view.version)
@@ -176,6 +176,13 @@ def shown(resource: Resource, obj: Object, view: str, now: datetime) -> Object:
             "metadata": {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
         }
     return tables.partial(obj) if view else obj
+
+
+def _number(query: Mapping[str, str], name: str) -> int:
+    given = query.get(name) or "0"
+    if not given.isdigit():
+        raise answers.bad_request(f'strconv.ParseInt: parsing "{given}": invalid syntax')
+    return int(given)
 
 
 def _item(obj: Object) -> Object:

@@ -406,9 +406,7 @@ def _patched(resource: Resource, media: str, live: Object, patch: Any) -> Object
         if media == checks.JSON_PATCH:
             raise answers.rejected_patch() from None
         raise answers.bad_request(str(error)) from None
-    if not isinstance(patched, dict):
-        raise answers.bad_request("the patch does not make an object")
-    return patched
+    return {"metadata": {}} | bodies.shaped(patched)
 
 
 def _merged_endpoint(route: Route, live: Object, new: Object) -> Object:
