@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 
 import pytest
 from contract.client import APPLY, JSON_PATCH, MERGE, STRATEGIC, Cluster, manifest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from dsgitops.ports import Request
@@ -15,6 +16,9 @@ from dsgitops.sim.api import ApiServer
 from dsgitops.sim.clock import VirtualClock
 from dsgitops.sim.store import Store
 from dsgitops.sim.transport import SimTransport
+
+QUICK = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
+"""All but `explain`, which traces every line and makes these tests ten times slower."""
 
 VALUES = st.one_of(
     st.none(),
@@ -78,7 +82,9 @@ def broken(path, value):
     return body
 
 
+@functools.cache
 def cluster_with_agent():
+    """One cluster for all: nothing here is ever stored."""
     clock = VirtualClock()
     api = ApiServer(Store(clock.now), clock)
     cluster = Cluster(SimTransport(api), "default", lambda holds: holds(), lambda _: None)
@@ -106,7 +112,7 @@ def test_a_manifest_with_any_value_anywhere_is_answered(path, value):
 
 
 @given(VALUES | st.lists(st.dictionaries(st.sampled_from(["op", "path", "value"]), VALUES)))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, phases=QUICK)
 def test_any_json_is_answered_as_a_body(value):
     cluster = cluster_with_agent()
 

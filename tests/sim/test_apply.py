@@ -6,7 +6,7 @@ import copy
 
 import pytest
 from contract.client import STRATEGIC, Cluster, manifest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from dsgitops.core.ownership import takeover
@@ -18,6 +18,9 @@ from dsgitops.sim.store import Store
 from dsgitops.sim.transport import SimTransport
 
 DAEMON_SET = kind("DaemonSet")
+
+QUICK = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
+"""All but `explain`, which traces every line and makes these tests ten times slower."""
 
 PROBES = st.sampled_from(
     [
@@ -99,7 +102,7 @@ def take_over(cluster):
 
 
 @given(manifests(), manifests())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, phases=QUICK)
 def test_applying_one_manifest_after_another_leaves_just_the_second(first, second):
     cluster = fresh_cluster()
     assert cluster.apply(first).status == 201
@@ -113,7 +116,7 @@ def test_applying_one_manifest_after_another_leaves_just_the_second(first, secon
 
 
 @given(manifests(), manifests())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, phases=QUICK)
 def test_after_a_takeover_it_does_not_matter_who_wrote_before(first, second):
     cluster = fresh_cluster()
     assert cluster.create(first).status == 201
@@ -126,7 +129,7 @@ def test_after_a_takeover_it_does_not_matter_who_wrote_before(first, second):
 
 
 @given(manifests(), manifests(), manifests())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, phases=QUICK)
 def test_a_rollback_is_exact_and_the_next_forward_too(good, bad, fix):
     cluster = fresh_cluster()
     template = cluster.apply(good).body["spec"]["template"]
@@ -142,7 +145,7 @@ def test_a_rollback_is_exact_and_the_next_forward_too(good, bad, fix):
 
 
 @given(manifests(), manifests())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, phases=QUICK)
 def test_what_a_person_added_survives_every_apply(first, second):
     cluster = fresh_cluster()
     cluster.apply(first)
@@ -165,7 +168,7 @@ def test_what_a_person_added_survives_every_apply(first, second):
 
 
 @given(manifests())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, phases=QUICK)
 def test_entries_are_read_as_they_were_written(body):
     owner = fields.Owner("a", "Apply", "apps/v1")
     paths = fields.field_set(DAEMON_SET, body)
@@ -178,7 +181,7 @@ def test_entries_are_read_as_they_were_written(body):
 
 
 @given(manifests(), manifests())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, phases=QUICK)
 def test_a_comparison_is_empty_exactly_between_equals(one, two):
     found = fields.compare(DAEMON_SET, one, two)
     back = fields.compare(DAEMON_SET, two, one)
