@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from dsgitops.core.findings import did_you_mean, spoken
-from dsgitops.core.names import DNS_LABEL, is_dns_subdomain, is_label_key
+from dsgitops.core.names import DNS_LABEL, LABEL_VALUE, is_dns_subdomain, is_label_key
 from dsgitops.core.nodes import shown
 from dsgitops.core.rules_container import check_containers
 from dsgitops.core.rules_object import check_labels, elements, mapping
@@ -52,7 +52,7 @@ def _check_pod(pod: Mapping[str, Json], findings: Findings) -> None:
         findings.error(f"{_POD}/restartPolicy", "restart-policy", "restartPolicy of a DaemonSet's "
                        "pods is Always, and nothing else", "remove the line")  # fmt: skip
     for name in _FORBIDDEN:
-        if pod.get(name) is not None:
+        if pod.get(name) not in (None, []):
             findings.key_error(f"{_POD}/{name}", "not-in-a-daemonset", f"{name} is for single pods "
                                "only", "remove it")  # fmt: skip
     if pod.get("hostPID") is True and pod.get("shareProcessNamespace") is True:
@@ -78,6 +78,11 @@ def _check_toleration(given: Mapping[str, Json], pointer: str, findings: Finding
     if exists and given.get("value"):
         findings.error(f"{pointer}/value", "toleration", f"{spoken(pointer)} has operator Exists, "
                        "which takes no value", "remove the value")  # fmt: skip
+    value = given.get("value")
+    if not exists and isinstance(value, str) and not LABEL_VALUE.fullmatch(value):
+        findings.error(
+            f"{pointer}/value", "toleration", f"{spoken(pointer)}.value is no taint value"
+        )
     if given.get("tolerationSeconds") is not None and given.get("effect") != "NoExecute":
         findings.error(f"{pointer}/tolerationSeconds", "toleration", "tolerationSeconds needs "
                        "effect NoExecute", "add the effect, or remove the seconds")  # fmt: skip

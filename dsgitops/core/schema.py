@@ -4,11 +4,11 @@ Compact data, one type a paragraph:
 
     field:type     string int bool any time quantity intstr, a range of `RANGES`, or a type below
     field!:type    the API server refuses an object without it
+    field~:type    newer than Kubernetes 1.36
     string(A|B)    one of these, or empty
     {type} [type]  a map with free keys, a list
 
-Fields of newer API servers than 1.36 are listed too; a test walks the models of the installed
-`kubernetes` package and names what is missing here.
+A test walks the models of the installed `kubernetes` package and names what is missing here.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ class Struct:
     name: str
     fields: dict[str, Type]
     required: tuple[str, ...] = ()
+    newer: frozenset[str] = frozenset()
+    """Fields that a Kubernetes 1.36 would refuse."""
 
 
 Type = Scalar | MapOf | ListOf | Struct
@@ -74,8 +76,9 @@ def types() -> dict[str, Struct]:
     for row in rows:
         struct = known[row[0]]
         pairs = [word.split(":", 1) for word in row[1:]]
-        struct.fields = {name.rstrip("!"): _parsed(notation, known) for name, notation in pairs}
+        struct.fields = {name.rstrip("!~"): _parsed(notation, known) for name, notation in pairs}
         struct.required = tuple(name[:-1] for name, _ in pairs if name.endswith("!"))
+        struct.newer = frozenset(name[:-1] for name, _ in pairs if name.endswith("~"))
     return known
 
 
@@ -131,7 +134,7 @@ LabelSelectorRequirement key!:string operator!:string(In|NotIn|Exists|DoesNotExi
 PodSpec activeDeadlineSeconds:int affinity:Affinity automountServiceAccountToken:bool
   containers!:[Container] dnsConfig:PodDNSConfig
   dnsPolicy:string(ClusterFirst|ClusterFirstWithHostNet|Default|None) enableServiceLinks:bool
-  ephemeralContainers:[EphemeralContainer] evictionResponders:[EvictionResponder]
+  ephemeralContainers:[EphemeralContainer] evictionResponders~:[EvictionResponder]
   hostAliases:[HostAlias] hostIPC:bool hostNetwork:bool hostPID:bool hostUsers:bool
   hostname:string hostnameOverride:string imagePullSecrets:[LocalObjectReference]
   initContainers:[Container] nodeName:string nodeSelector:{string} os:PodOS overhead:{quantity}
@@ -248,7 +251,7 @@ SecurityContext allowPrivilegeEscalation:bool appArmorProfile:AppArmorProfile
 
 VolumeDevice devicePath!:string name!:string
 
-VolumeMount bindMountOptions:[string] mountPath!:string
+VolumeMount bindMountOptions~:[string] mountPath!:string
   mountPropagation:string(None|HostToContainer|Bidirectional) name!:string readOnly:bool
   recursiveReadOnly:string(Disabled|IfPossible|Enabled) subPath:string subPathExpr:string
 
@@ -279,14 +282,15 @@ CephFSVolumeSource monitors!:[string] path:string readOnly:bool secretFile:strin
 
 CinderVolumeSource fsType:string readOnly:bool secretRef:LocalObjectReference volumeID!:string
 
-ConfigMapVolumeSource defaultMode:mode defaultUser:int items:[KeyToPath] name:string optional:bool
+ConfigMapVolumeSource defaultMode:mode defaultUser~:int items:[KeyToPath] name:string
+  optional:bool
 
 CSIVolumeSource driver!:string fsType:string nodePublishSecretRef:LocalObjectReference
   readOnly:bool volumeAttributes:{string}
 
-DownwardAPIVolumeSource defaultMode:mode defaultUser:int items:[DownwardAPIVolumeFile]
+DownwardAPIVolumeSource defaultMode:mode defaultUser~:int items:[DownwardAPIVolumeFile]
 
-EmptyDirVolumeSource medium:string mode:mode sizeLimit:quantity
+EmptyDirVolumeSource medium:string mode~:mode sizeLimit:quantity
 
 EphemeralVolumeSource volumeClaimTemplate:PersistentVolumeClaimTemplate
 
@@ -320,7 +324,7 @@ PhotonPersistentDiskVolumeSource fsType:string pdID!:string
 
 PortworxVolumeSource fsType:string readOnly:bool volumeID!:string
 
-ProjectedVolumeSource defaultMode:mode defaultUser:int sources:[VolumeProjection]
+ProjectedVolumeSource defaultMode:mode defaultUser~:int sources:[VolumeProjection]
 
 QuobyteVolumeSource group:string readOnly:bool registry!:string tenant:string user:string
   volume!:string
@@ -332,7 +336,7 @@ ScaleIOVolumeSource fsType:string gateway!:string protectionDomain:string readOn
   secretRef!:LocalObjectReference sslEnabled:bool storageMode:string storagePool:string
   system!:string volumeName:string
 
-SecretVolumeSource defaultMode:mode defaultUser:int items:[KeyToPath] optional:bool
+SecretVolumeSource defaultMode:mode defaultUser~:int items:[KeyToPath] optional:bool
   secretName:string
 
 StorageOSVolumeSource fsType:string readOnly:bool secretRef:LocalObjectReference volumeName:string
@@ -361,9 +365,9 @@ LifecycleHandler exec:ExecAction httpGet:HTTPGetAction sleep:SleepAction tcpSock
 
 ExecAction command:[string]
 
-GRPCAction mode:string port!:port service:string
+GRPCAction mode~:string port!:port service:string
 
-HTTPGetAction host:string httpHeaders:[HTTPHeader] path:string port!:portref protocol:string
+HTTPGetAction host:string httpHeaders:[HTTPHeader] path:string port!:portref protocol~:string
   scheme:string(HTTP|HTTPS)
 
 TCPSocketAction host:string port!:portref
@@ -372,10 +376,10 @@ ContainerRestartRuleOnExitCodes operator!:string values:[int]
 
 Capabilities add:[string] drop:[string]
 
-KeyToPath key!:string mode:mode path!:string user:int
+KeyToPath key!:string mode:mode path!:string user~:int
 
 DownwardAPIVolumeFile fieldRef:ObjectFieldSelector mode:mode path!:string
-  resourceFieldRef:ResourceFieldSelector user:int
+  resourceFieldRef:ResourceFieldSelector user~:int
 
 PersistentVolumeClaimTemplate metadata:ObjectMeta spec!:PersistentVolumeClaimSpec
 
@@ -404,18 +408,18 @@ PersistentVolumeClaimSpec accessModes:[string] dataSource:TypedLocalObjectRefere
   storageClassName:string volumeAttributesClassName:string volumeMode:string volumeName:string
 
 ClusterTrustBundleProjection labelSelector:LabelSelector name:string optional:bool path!:string
-  signerName:string user:int
+  signerName:string user~:int
 
 ConfigMapProjection items:[KeyToPath] name:string optional:bool
 
 DownwardAPIProjection items:[DownwardAPIVolumeFile]
 
 PodCertificateProjection certificateChainPath:string credentialBundlePath:string keyPath:string
-  keyType!:string maxExpirationSeconds:int signerName!:string user:int userAnnotations:{string}
+  keyType!:string maxExpirationSeconds:int signerName!:string user~:int userAnnotations:{string}
 
 SecretProjection items:[KeyToPath] name:string optional:bool
 
-ServiceAccountTokenProjection audience:string expirationSeconds:int path!:string user:int
+ServiceAccountTokenProjection audience:string expirationSeconds:int path!:string user~:int
 
 NodeSelectorRequirement key!:string operator!:string(In|NotIn|Exists|DoesNotExist|Gt|Lt)
   values:[string]

@@ -44,8 +44,11 @@ def check_shape(value: Json, of: Struct, pointer: str, findings: Findings) -> No
             _unknown(key, of, below, findings)
         elif each is not None:
             _check(each, known, below, findings)
+        if key in of.newer:
+            what = f"{spoken(below)} is newer than Kubernetes 1.36, which would refuse it"
+            findings.warning(below, "newer-field", what, "make sure that the cluster knows it")
     for name in of.required:
-        if value.get(name) is None:
+        if value.get(name) in (None, ""):
             where = spoken(pointer) or of.name
             findings.key_error(
                 pointer, "missing-field", f"{where}: {name} is missing", f"add {name}"
