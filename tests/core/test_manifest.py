@@ -366,6 +366,17 @@ def test_a_file_found_at_another_path_has_the_same_content():
     assert file.at("a.yaml") is file
 
 
+def test_a_field_that_only_newer_clusters_know_is_a_warning():
+    text = spoilt(("defaultMode: 420", "defaultMode: 420, defaultUser: 0"))
+
+    assert found(text) == []
+    assert [each[0] for each in found(text, "warning")] == ["newer-field"]
+
+
+def test_empty_text_where_text_is_required_is_missing():
+    assert found(spoilt(("mountPath: /etc/agent", 'mountPath: ""')))[0][0] == "missing-field"
+
+
 LINES = SOUND.splitlines()
 
 
