@@ -139,8 +139,10 @@ def _events(text: str) -> Iterator[yaml.Event]:
     """Parse without ever building nodes; the C parser does not recurse on nesting."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
     try:
-        while loader.check_event():
-            yield loader.get_event()
+        event = loader.get_event()
+        while not isinstance(event, yaml.StreamEndEvent):
+            yield event
+            event = loader.get_event()
     finally:
         loader.dispose()
 
