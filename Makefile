@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RECORDINGS ?= ../shared/recordings
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test check judge bench lock clean
+.PHONY: help demo test check judge docs bench lock clean
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ check: $(VENV)/dev.stamp ## Format, lint, types, layers, docs
 
 judge: $(VENV)/dev.stamp ## Judge recordings of real rollouts (RECORDINGS=DIR)
 	@$(BIN)/python -m dsgitops.cli.judge $(RECORDINGS)
+
+docs: $(VENV)/dev.stamp ## Write the generated parts of the documentation
+	@$(BIN)/python docs/generate.py
 
 bench: $(VENV)/dev.stamp ## Print speed and memory as ratios to a bare floor
 	@$(BIN)/python -m bench

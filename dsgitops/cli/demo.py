@@ -87,10 +87,10 @@ def _introduce(nodes: int, speed: float) -> None:
     from dsgitops.cli.stage import POLICY  # noqa: PLC0415
     from dsgitops.core.narrate import span  # noqa: PLC0415
 
-    pace = f"{speed:g} times as fast as real time" if speed else "as fast as it goes"
-    terminal.say(f"{nodes} simulated nodes in three zones, {pace}. Deadlines for this clock:")
+    pace = f"{speed:g} times real time" if speed else "as fast as it goes"
+    terminal.say(f"{nodes} simulated nodes in three zones, {pace}. Deadlines to fit:")
     terminal.say(
-        f"a pod must be ready within {span(POLICY.pod_deadline or timedelta())}, canary for "
+        f"a pod is ready within {span(POLICY.pod_deadline or timedelta())}, canary "
         f"{span(POLICY.canary_bake)}, bake {span(POLICY.bake_time)}, "
         f"no progress {span(POLICY.progress_deadline)}."
     )

@@ -1,0 +1,168 @@
+"""Writes the parts of the documentation that the code knows better: settings, verbs, the demo.
+
+`python docs/generate.py` writes them; with `--check` it says what is out of date and exits 1.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from dataclasses import MISSING, fields, is_dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from dsgitops.cli.main import VERBS
+from dsgitops.core import duration
+from dsgitops.core.model import FailureClass, NodeState, Phase, Reason, Verdict, WaitingFor
+from dsgitops.settings import subjects
+from dsgitops.settings.reading import key_of
+
+ROOT = Path(__file__).parent.parent
+REAL_SECONDS = re.compile(r"in \d+ s\.$", re.MULTILINE)
+
+
+def docstrings(cls: type) -> dict[str, str]:
+    """Return the docstring under each field of a class, on one line."""
+    body = ast.parse(inspect.cleandoc(inspect.getsource(cls))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    found: dict[str, str] = {}
+    for field, text in zip(body.body, body.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            value = text.value if isinstance(text, ast.Expr) else None
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                found[field.target.id] = " ".join(value.value.split())
+    return found
+
+
+def written(value: Any) -> str:
+    """Return a default as it would be written."""
+    if value is MISSING or value in (None, "", ()):
+        return ""
+    if isinstance(value, timedelta):
+        return duration.show(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def rows(cls: type, prefix: str) -> list[str]:
+    """Return a table row for each setting of a class, nested ones included."""
+    told = docstrings(cls)
+    out: list[str] = []
+    for field in fields(cls):
+        if "key" in field.metadata and not field.metadata["key"]:
+            continue
+        name = f"{prefix}{key_of(field)}"
+        each = field.metadata.get("each") or field.metadata.get("values")
+        inner = each or nested(cls, field.name)
+        if inner is not None:
+            many = "[]" if field.metadata.get("each") else ".NAME" if each else ""
+            out.append(f"| `{name}{many}` | | {told.get(field.name, '')} |")
+            if not (each and each is subjects.Rollout):
+                out += rows(inner, f"{name}{many}.")
+            continue
+        default = written(field.default)
+        shown = f"`{default}`" if default else ""
+        out.append(f"| `{name}` | {shown} | {told.get(field.name, '')} |")
+    return out
+
+
+def nested(cls: type, name: str) -> type | None:
+    """Return the settings class of a field, if it is one."""
+    hint = get_type_hints(cls)[name]
+    for each in (hint, *getattr(hint, "__args__", ())):
+        if isinstance(each, type) and is_dataclass(each):
+            return each
+    return None
+
+
+def settings_page() -> str:
+    """Return docs/settings.md."""
+    head = """# Settings
+
+A YAML file (`--config` or `DSGITOPS_CONFIG`), environment variables (`DSGITOPS_ROLLOUT__BAKE_TIME=5m`
+sets `rollout.bakeTime`) and flags (`--set rollout.bakeTime=5m`); flags win over environment over file.
+Unknown keys are errors. Durations are written as Go does: `30s`, `1m30s`. Secrets are read from files only.
+
+| setting | default | meaning |
+|---|---|---|
+"""
+    return head + "\n".join(rows(subjects.Settings, "")) + "\n"
+
+
+def verbs_page() -> str:
+    """Return docs/verbs.md: every help page as it is printed."""
+    out = ["# Verbs", "", "Also installed as `kubectl dsgitops`.", ""]
+    for verb in ("", *VERBS):
+        title = f"dsgitops {verb}".strip()
+        text = printed([*([verb] if verb else []), "--help"])
+        out += [f"## {title}", "", "```", *text.rstrip().splitlines(), "```", ""]
+    return "\n".join(out)
+
+
+def names_page() -> str:
+    """Return docs/names.md: the closed lists that are public API."""
+    out = ["# Names that are public API", ""]
+    for title, words in (
+        ("Verdicts", Verdict),
+        ("Reasons", Reason),
+        ("What `Waiting` waits for", WaitingFor),
+        ("Phases", Phase),
+        ("Failure classes", FailureClass),
+        ("Node states", NodeState),
+    ):
+        out += [f"**{title}**: " + ", ".join(f"`{word}`" for word in words) + ".", ""]
+    return "\n".join(out)
+
+
+def printed(arguments: list[str]) -> str:
+    """Return what a command prints, 80 columns wide."""
+    done = subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-m", "dsgitops", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "COLUMNS": "80", "NO_COLOR": "1"},
+        timeout=300,
+    )
+    return done.stdout
+
+
+def readme() -> str:
+    """Return README.md with the demo's transcript as it is printed."""
+    text = (ROOT / "README.md").read_text()
+    said = printed(["demo", "--speed", "0"])
+    said = said.replace("as fast as it goes", "10 times real time")
+    said = REAL_SECONDS.sub("in 20 s.", said).rstrip()
+    block = re.compile(r"(<!-- demo -->\n```\n\$ make demo\n).*?(```\n<!-- /demo -->)", re.DOTALL)
+    return block.sub(lambda found: f"{found[1]}{said}\n{found[2]}", text, count=1)
+
+
+PAGES = {
+    "docs/settings.md": settings_page,
+    "docs/verbs.md": verbs_page,
+    "docs/names.md": names_page,
+    "README.md": readme,
+}
+
+
+def outdated() -> list[str]:
+    """Return the pages that differ from what the code says."""
+    return [name for name, make in PAGES.items() if (ROOT / name).read_text() != make()]
+
+
+def main() -> None:
+    """Write the pages, or check them."""
+    if "--check" in sys.argv:
+        old = outdated()
+        for name in old:
+            print(f"{name} is out of date: make docs")  # noqa: T201
+        sys.exit(bool(old))
+    for name, make in PAGES.items():
+        (ROOT / name).write_text(make())
+
+
+if __name__ == "__main__":
+    main()
