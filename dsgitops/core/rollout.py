@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from dsgitops.core import budget, narrate
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from dsgitops.core.actions import Action
+    from dsgitops.core.model import Pod
 
 
 _BEFORE_THE_FIRST = frozenset(
@@ -44,6 +46,8 @@ _BEFORE_THE_FIRST = frozenset(
     }
 )
 """Reasons in the record while a baseline can still be taken; deletions themselves write none."""
+_CLOCKS_DIFFER = timedelta(seconds=30)
+"""Ours and the API server's."""
 
 
 def obey_suspension(s: Situation) -> Decision | None:
@@ -424,14 +428,11 @@ def baseline_now(s: Situation) -> BadBefore | None:
 def _touched(s: Situation) -> bool:
     """Whether a node already has the new revision, or is on its way to it.
 
-    A pod may be going on a dead node for ever: that was none of ours, who spare such nodes.
+    A pod may have been going on a dead node since long before: that was none of ours.
     """
     target = s.target.hash if s.target else ""
     ready = {node.name for node in s.observed.nodes if node.is_ready}
-    if any(
-        pod.hash == target or (pod.deleting is not None and pod.node in ready)
-        for pod in s.observed.pods
-    ):
+    if any(pod.hash == target or _goes_since_start(s, pod) for pod in s.observed.pods):
         return True
     if not ready.isdisjoint(_without_pod(s)):
         return True
@@ -439,6 +440,14 @@ def _touched(s: Situation) -> bool:
         return False
     good = s.record.last_good  # superseded content may have touched what the newer has not
     return good is None or any(pod.hash != good.hash for pod in s.observed.pods)
+
+
+def _goes_since_start(s: Situation, pod: Pod) -> bool:
+    """Whether a pod was deleted after the forward write, as far as two clocks can tell."""
+    if pod.deleting is None:
+        return False
+    asked = pod.deleting - timedelta(seconds=pod.grace)
+    return s.record.started is None or asked >= s.record.started - _CLOCKS_DIFFER
 
 
 def _without_pod(s: Situation) -> set[str]:

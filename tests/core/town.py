@@ -226,7 +226,7 @@ class Town:
         self.serial += 1
         self.pods[name] = Pod(
             name=f"fluentd-{self.serial}", uid=f"pod-{self.serial}", resource_version="1",
-            node=name, hash=target.hash, created=self.now, phase="Pending", owner=self.live.uid,
+            grace=2, node=name, hash=target.hash, created=self.now, phase="Pending", owner=self.live.uid,
             containers=(Container(name="fluentd", waiting_reason="ContainerCreating"),),
         )  # fmt: skip
         self.tell(name)
