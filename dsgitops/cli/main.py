@@ -149,7 +149,9 @@ def run_command(arguments: Sequence[str]) -> int:
         return 2 if _is_diff(arguments) else error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
-    except BrokenPipeError:
+    except SystemExit as error:  # typer's own way out when nobody reads
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
         return _hush()
     except _USAGE as error:
         if type(error).__name__ == "NoArgsIsHelpError":

@@ -53,7 +53,8 @@ def say_yaml(content: dict[str, Any]) -> None:
     """Print an object as YAML."""
     import yaml  # noqa: PLC0415 - only where it is asked for
 
-    say(yaml.safe_dump(content, sort_keys=False).rstrip("\n"))
+    as_json = json.loads(json.dumps(content))  # the very same: no classes of ours
+    say(yaml.safe_dump(as_json, sort_keys=False).rstrip("\n"))
 
 
 def plain(text: str) -> str:

@@ -10,6 +10,7 @@ import gzip
 import sys
 import threading
 from contextlib import suppress
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import parse_qsl, urlsplit
@@ -128,6 +129,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401
         """Keep quiet: requests may carry secrets."""
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """Return header `Date`: the world's time, by which clients judge Leases and ages."""
+        del timestamp
+        return format_datetime(self._owner.api.clock.now(), usegmt=True)
 
     def _answer(self, method: Method) -> None:
         length = int(self.headers.get("Content-Length") or 0)

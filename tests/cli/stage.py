@@ -13,6 +13,7 @@ import threading
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,6 @@ from dsgitops.sim.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 POLICY = Policy(
     bake_time=timedelta(seconds=20),
@@ -173,8 +173,10 @@ class Stage:
         """Let it go on until the content that Git has is everywhere, baked."""
         assert self.play(
             within,
-            lambda: self.record(name).get("reason") in ("RolloutFinished", "InSync")
-            and self.record(name).get("phase") == "Idle",
+            lambda: (
+                self.record(name).get("reason") in ("RolloutFinished", "InSync")
+                and self.record(name).get("phase") == "Idle"
+            ),
         ), self.record(name)
 
     @contextmanager
@@ -216,7 +218,7 @@ class Stage:
     def run(self, *arguments: str, cwd=None) -> Ran:
         """Run a verb as a person in the repository would, in namespace `logging`."""
         out, err = io.StringIO(), io.StringIO()
-        before = os.getcwd()
+        before = Path.cwd()
         os.chdir(cwd or self.repository.path)
         try:
             with redirect_stdout(out), redirect_stderr(err):
