@@ -82,9 +82,10 @@ def settings_page() -> str:
     """Return docs/settings.md."""
     head = """# Settings
 
-A YAML file (`--config` or `DSGITOPS_CONFIG`), environment variables (`DSGITOPS_ROLLOUT__BAKE_TIME=5m`
-sets `rollout.bakeTime`) and flags (`--set rollout.bakeTime=5m`); flags win over environment over file.
-Unknown keys are errors. Durations are written as Go does: `30s`, `1m30s`. Secrets are read from files only.
+A YAML file (`--config` or `DSGITOPS_CONFIG`), environment variables
+(`DSGITOPS_ROLLOUT__BAKE_TIME=5m` sets `rollout.bakeTime`) and flags (`--set rollout.bakeTime=5m`);
+flags win over environment over file. Unknown keys are errors. Durations are written as Go does:
+`30s`, `1m30s`. Secrets are read from files only.
 
 | setting | default | meaning |
 |---|---|---|
