@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from dsgitops.core import deadlines
 from dsgitops.core.attribution import ALWAYS, VIEW_SETTLES, Look, Survey, began
 from dsgitops.core.budget import resolve
 from dsgitops.core.eligible import Eligible
@@ -105,7 +106,8 @@ def baseline(
     """Return the nodes that are bad before a rollout: they will never block and never vote.
 
     These are nodes that are NotReady or cordoned, or whose pod is not available.  A node without
-    a pod, or whose pod is just being replaced, is not bad.
+    a pod, or whose pod is just being replaced or in its first two minutes without a hitch, is not
+    bad: it takes its place in the budget like any other.
 
     Args:
         live: The DaemonSet, before or after the forward write.
@@ -118,13 +120,29 @@ def baseline(
     standing: dict[str, bool] = {}
     for pod in pods:
         if pod.deleting is None:
-            fine = pod.is_available(now, min_ready_seconds)
+            fine = pod.is_available(now, min_ready_seconds) or _is_starting(pod, now)
             standing[pod.node] = fine or standing.get(pod.node, False)
     return frozenset(
         node.name
         for node in nodes
         if eligible.should_run(node)
         and (not node.is_ready or node.unschedulable or not standing.get(node.name, True))
+    )
+
+
+def _is_starting(pod: Pod, now: datetime) -> bool:
+    """Whether a pod is young and nothing went wrong with it yet."""
+    young = pod.created is not None and now - pod.created < deadlines.POD_DEADLINE_LEAST
+    return (
+        young
+        and pod.phase != "Failed"
+        and all(
+            each.restarts == 0
+            and each.last is None
+            and (each.terminated is None or each.terminated.exit_code == 0)
+            and each.waiting_reason in ("", "ContainerCreating", "PodInitializing")
+            for each in (*pod.init_containers, *pod.containers)
+        )
     )
 
 

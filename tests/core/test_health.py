@@ -390,6 +390,18 @@ def test_the_baseline_holds_nodes_that_are_not_fine_before_anything_is_touched()
     assert found == {"dead", "cordoned", "broken"}
 
 
+def test_a_pod_that_is_just_starting_makes_no_node_bad_before():
+    starting = unready("a", "old", created=-20)
+    crashing_ = replace(crashing("b"), hash="old", created=at(-20))
+    stale = unready("c", "old", created=-500)
+    pods = [starting, crashing_, stale]
+    nodes = [node(name) for name in "abc"]
+
+    found = baseline(Rollout(pods).live, pods, nodes, min_ready_seconds=0, now=START)
+
+    assert found == {"b", "c"}
+
+
 def test_eligible_nodes_are_named_with_those_in_trouble():
     taint = Taint(key="node.kubernetes.io/unreachable", effect="NoSchedule")
     nodes = [node("a"), node("b", ready="Unknown", taints=(taint,))]
