@@ -44,7 +44,7 @@ def check_annotations(annotations: Mapping[str, Any], findings: Findings) -> Non
             findings.error(pointer, "reserved-annotation", f"{key} is the agent's own memory",
                            "remove it from Git")  # fmt: skip
         elif key not in _KNOWN:
-            remedy = did_you_mean(key, _KNOWN) or f"known are {', '.join(_KNOWN)}"
+            remedy = findings.hint(key, _KNOWN) or f"known are {', '.join(_KNOWN)}"
             findings.key_error(
                 pointer, "unknown-annotation", f"there is no annotation {key}", remedy
             )

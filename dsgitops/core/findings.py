@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 from dsgitops.core.model import Problem
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 
 Severity = Literal["error", "warning", "notice"]
 
+PROBLEMS_MAX = 500
+"""Of one object and severity.  A broken generator makes thousands; the first ones say it all."""
+HINTS_MAX = 50
+"""Finding a near word compares it with all known ones; a long list must not take minutes."""
+_KNOWN_MAX = 200
+
 
 @dataclass(slots=True)
 class Findings:
@@ -25,6 +32,7 @@ class Findings:
     object: str = ""
     """`namespace/name`, for the problems."""
     problems: list[Problem] = field(default_factory=list)
+    _counts: dict[Severity, int] = field(default_factory=dict[Severity, int])
 
     def error(self, pointer: str, rule: str, what: str, remedy: str = "") -> None:
         """Note what a cluster, or the agent, would refuse; the place is the value's."""
@@ -43,6 +51,10 @@ class Findings:
         line, column = self.document.key_mark(pointer)
         self._append(line, column, "error", rule, (what, remedy))
 
+    def hint(self, word: str, known: Iterable[str]) -> str:
+        """Return `did you mean X?`; empty if nothing is near, or after many problems."""
+        return did_you_mean(word, known) if len(self.problems) < HINTS_MAX else ""
+
     def _add(self, pointer: str, severity: Severity, rule: str, words: tuple[str, str]) -> None:
         line, column = self.document.value_mark(pointer)
         self._append(line, column, severity, rule, words)
@@ -51,6 +63,9 @@ class Findings:
         self, line: int, column: int, severity: Severity, rule: str, words: tuple[str, str]
     ) -> None:
         what, remedy = words
+        self._counts[severity] = self._counts.get(severity, 0) + 1
+        if self._counts[severity] > PROBLEMS_MAX:
+            return
         self.problems.append(
             Problem(path=self.document.path, line=line, column=column, severity=severity,
                     rule=rule, what=what, remedy=remedy, object=self.object)
@@ -59,7 +74,7 @@ class Findings:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `did you mean X?` for the nearest known word; empty if none is near."""
-    by_lower = {each.lower(): each for each in known}
+    by_lower = {each.lower(): each for each in islice(known, _KNOWN_MAX)}
     near = get_close_matches(word[:80].lower(), by_lower, n=1, cutoff=0.7)
     return f"did you mean {by_lower[near[0]]}?" if near else ""
 

@@ -12,7 +12,7 @@ PORT_NAME = re.compile(r"(?=.*[a-z])(?!.*--)[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?")
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 ENV_NAME = re.compile(r"[ -<>-~]+")
 """Printable ASCII but `=`: what API servers since 1.30 accept."""
-UNREPLACED = re.compile(r"\$\{[^}]*\}|\{\{")
+UNREPLACED = re.compile(r"\$\{|\{\{")
 """`${VAR}` or `{{ … }}` that nobody filled in."""
 
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")

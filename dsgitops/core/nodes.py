@@ -17,6 +17,8 @@ _Event = Any
 """An event of PyYAML; its stubs say that marks may be missing, which events never lack."""
 Marks = dict[str, tuple[int, int, int, int]]
 
+MISTAKES_MAX = 1_000
+"""Of one document; none is dropped, so the file is not read further."""
 _CORE = "tag:yaml.org,2002:"
 _OF_SCALARS = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,),
                "null": (type(None),)}  # fmt: skip
@@ -30,6 +32,8 @@ class Limits:
     depth: int = 64
     nodes: int = 50_000
     """A document's nodes with aliases expanded, keys not counted."""
+    file_nodes: int = 250_000
+    """All documents together."""
     aliases: int = 100
     """Of a document."""
     documents: int = 5_000
@@ -78,6 +82,8 @@ class Builder:
         self._path = path
         self._limits = limits
         self._documents = 0
+        self._before = 0
+        """Nodes of the documents before this one."""
         self._start()
 
     def _start(self) -> None:
@@ -115,6 +121,7 @@ class Builder:
 
     def _finish(self, event: _Event) -> None:
         self._documents += 1
+        self._before += self._nodes
         if self._documents > self._limits.documents:
             self._overrun(event, f"more than {self._limits.documents:,} documents")
         if not self._blank:
@@ -308,6 +315,8 @@ class Builder:
         if self._nodes > self._limits.nodes:
             self._overrun(event, f"more than {self._limits.nodes:,} nodes in one document, "
                           "aliases expanded")  # fmt: skip
+        if self._before + self._nodes > self._limits.file_nodes:
+            self._overrun(event, f"more than {self._limits.file_nodes:,} nodes in one file")
 
     def _overrun(self, event: _Event, what: str) -> None:
         raise Overrun(
@@ -318,8 +327,9 @@ class Builder:
 
     def _note(self, event: _Event, pointer: str, rule: str, *words: str) -> None:
         what, remedy = words
-        if len(self._found) < 100:  # a broken generator makes thousands: the first ones will do
-            self._found.append(Found(pointer, self._problem(event, rule, what, remedy)))
+        if len(self._found) >= MISTAKES_MAX:
+            self._overrun(event, f"more than {MISTAKES_MAX:,} mistakes")
+        self._found.append(Found(pointer, self._problem(event, rule, what, remedy)))
 
     def _problem(self, event: _Event, rule: str, what: str, remedy: str) -> Problem:
         mark = event.start_mark

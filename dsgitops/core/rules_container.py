@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from dsgitops.core.findings import did_you_mean, spoken
+from dsgitops.core.findings import spoken
 from dsgitops.core.names import DNS_LABEL, ENV_NAME, PORT_NAME, image, is_label_key
 from dsgitops.core.nodes import shown
 from dsgitops.core.quantity import quantity_of
@@ -196,7 +196,7 @@ def _check_amount(name: str, value: Json, pointer: str, findings: Findings) -> N
             at,
             "resource-name",
             f"{spoken(pointer)}: there is no resource {shown(name)}",
-            did_you_mean(name, _STANDARD)
+            findings.hint(name, _STANDARD)
             or "others than cpu and memory have a prefix: example.com/gpu",
         )
     elif "/" in name and not is_label_key(name):

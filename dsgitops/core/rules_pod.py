@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from dsgitops.core.findings import did_you_mean, spoken
+from dsgitops.core.findings import spoken
 from dsgitops.core.names import DNS_LABEL, LABEL_VALUE, is_dns_subdomain, is_label_key
 from dsgitops.core.nodes import shown
 from dsgitops.core.rules_container import check_containers
@@ -144,7 +144,7 @@ def _check_mount(
 ) -> None:
     name = mount.get("name")
     if isinstance(name, str) and name not in volumes:
-        remedy = did_you_mean(name, volumes) or "add it to spec.template.spec.volumes"
+        remedy = findings.hint(name, volumes) or "add it to spec.template.spec.volumes"
         findings.error(
             f"{pointer}/name",
             "no-such-volume",

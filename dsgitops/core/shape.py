@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from dsgitops.core.findings import did_you_mean, spoken
+from dsgitops.core.findings import spoken
 from dsgitops.core.nodes import shown
 from dsgitops.core.quantity import quantity_of
 from dsgitops.core.schema import RANGES, ListOf, MapOf, Scalar, Struct, homes
@@ -130,7 +130,7 @@ def _check_range(value: int, name: str, pointer: str, findings: Findings) -> Non
 
 
 def _not_a_word(value: str, of: Scalar, pointer: str, findings: Findings) -> None:
-    remedy = did_you_mean(value, of.words) or f"write one of {', '.join(of.words)}"
+    remedy = findings.hint(value, of.words) or f"write one of {', '.join(of.words)}"
     what = f"{spoken(pointer)} is none of {', '.join(of.words)}"
     findings.error(pointer, "not-supported", what, remedy)
 
@@ -160,7 +160,7 @@ _TEXTS = {"quantity": _check_quantity, "portref": _check_port_ref, "time": _chec
 
 
 def _unknown(key: str, of: Struct, pointer: str, findings: Findings) -> None:
-    remedy = did_you_mean(key, of.fields)
+    remedy = findings.hint(key, of.fields)
     owners = homes().get(key, ())
     if not remedy and owners and len(owners) <= 3:
         remedy = f"{key} is a field of {', '.join(owners)}: check the indentation"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+import time
 
 import pytest
 from core.manifests import SOUND, named, spoilt
@@ -375,6 +376,41 @@ def test_a_field_that_only_newer_clusters_know_is_a_warning():
 
 def test_empty_text_where_text_is_required_is_missing():
     assert found(spoilt(("mountPath: /etc/agent", 'mountPath: ""')))[0][0] == "missing-field"
+
+
+def test_hundreds_of_warnings_hide_no_error():
+    containers = "".join(f"        - {{name: c{n}, image: a.b/c:1}}\n" for n in range(700))
+    text = spoilt(
+        ("      containers:\n", "      containers:\n" + containers),
+        ("- name: config\n          configMap", "- name: Config\n          configMap"),
+    )
+
+    assert "name" in {each[0] for each in found(text)}
+
+
+def test_thousands_of_mistakes_take_no_minutes():
+    fields = "".join(f"      fieldname{n}: 1\n" for n in range(20_000))
+    mounts = "".join(f"            - {{name: volume{n}, mountPath: /m{n}}}\n" for n in range(3000))
+    volumes = "".join(f"        - {{name: vol{n}}}\n" for n in range(3000))
+    text = spoilt(
+        ("      serviceAccountName: agent\n", fields),
+        ("          volumeMounts:\n", "          volumeMounts:\n" + mounts),
+        ("      volumes:\n", "      volumes:\n" + volumes),
+    )
+    began = time.process_time()
+
+    assert len(found(text)) == 500
+    assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize("field", ["  name: agent\n  namespace", "app: agent\n  annotations"])
+def test_a_megabyte_of_opened_variables_takes_no_minutes(field):
+    name, _, rest = field.partition("agent")
+    text = spoilt((field, f"{name}{'a' + '${' * 500_000}{rest}"))
+    began = time.process_time()
+
+    assert "unreplaced-variable" in {each[0] for each in found(text)}
+    assert time.process_time() - began < 10
 
 
 LINES = SOUND.splitlines()

@@ -175,6 +175,20 @@ def test_more_than_fifty_thousand_nodes_are_refused():
     assert [each.rule for each in read("[" + "1," * 60_000 + "]").problems] == ["too-complex"]
 
 
+def test_many_documents_share_one_limit():
+    assert [each.rule for each in read("---\n[" + "1," * 4_000 + "]\n").problems] == []
+    many = ("---\n[" + "1," * 4_000 + "]\n") * 100
+
+    assert [each.rule for each in read(many).problems] == ["too-complex"]
+
+
+def test_after_a_thousand_mistakes_the_file_is_not_read_further():
+    reading = read("".join(f"a{n}: no\n" for n in range(1_001)))
+
+    assert reading.documents == ()
+    assert [each.rule for each in reading.problems] == ["too-complex"]
+
+
 def test_limits_can_be_set():
     reading = strict.read(b"a: {b: {c: 1}}", path="f", limits=Limits(depth=2))
 
