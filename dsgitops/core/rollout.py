@@ -237,12 +237,17 @@ def keep_the_hold(s: Situation) -> Decision | None:
     record = s.written(writes=(*recent(s), s.now), reason=Reason.DRIFT_HEALED)
     return Decision(
         reason=Reason.DRIFT_HEALED,
-        because=f"{template_owner(s)} changed {content.ref} in mid-rollout; "
-        f"{narrate.short(content.commit)} is written again.",
+        because=f"{_who_moved(s)}; {narrate.short(content.commit)} is written again.",
         actions=(apply_content(s, content, record, hold=hold),),
         record=record,
         follow=True,
     )
+
+
+def _who_moved(s: Situation) -> str:
+    if s.template_drifted:
+        return f"{template_owner(s)} changed the pod template of {s.live.ref} in mid-rollout"
+    return f"The DaemonSet controller is replacing pods of {s.live.ref} by itself"
 
 
 def follow_rollout(s: Situation) -> Decision | None:

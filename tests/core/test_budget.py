@@ -330,3 +330,25 @@ def test_a_canary_never_asks_for_every_node(drawn):
 
     assert first.wanted <= max(seen.judgement.total - 1, 0)
     assert first.over or first.wanted > 0
+
+
+def bad_before_with_new_pod(age):
+    """Two broken nodes; the first has had its new pod for `age` seconds and it is not ready."""
+    two = NAMES[:2]
+    new = pod(two[0], B, ready=False, since=NOW - seconds(age))
+    pods = (*fleet_of(NAMES[2:], out=two[1:]), replace(new, created=NOW - seconds(age)))
+    return gone_now(view(pods, FLEET, bad_before=two))
+
+
+def test_a_bad_node_is_waited_for_as_long_as_its_new_pod_is_young():
+    assert bad_before_with_new_pod(60) == []
+    assert bad_before_with_new_pod(121) == NAMES[1:2]
+
+
+def test_cordoned_nodes_whose_pods_are_fine_go_last():
+    cordoned = replace(FLEET[int(IN_ORDER[0][-2:])], unschedulable=True)
+    fleet = tuple(cordoned if each.name == cordoned.name else each for each in FLEET)
+
+    seen = view(fleet_of(NAMES), fleet, bad_before=[cordoned.name], most=10)
+
+    assert gone_now(seen)[-1] == cordoned.name

@@ -1320,3 +1320,71 @@ def test_a_field_that_someone_added_is_gone_after_two_writes():
     assert healed.writes == (NOW,)
     assert third.reason is Reason.IN_SYNC
     assert not third.actions
+
+
+def test_newer_content_of_the_same_template_waits_in_native_mode_too():
+    raised = replace(desired("fluentd:2", minReadySeconds=600), policy=Policy(mode="native"))
+    remembered = rolling(reason=Reason.ROLLOUT_PROGRESSING)
+    pods = old_and_new(NAMES[1:], NAMES[:1], since=NOW - seconds(5))
+    pods = tuple(
+        replace(each, conditions=pod(each.node, A, since=NOW - seconds(60)).conditions)
+        for each in pods
+    )
+
+    decision = decide(raised, in_flight(remembered, pods, hold=False), remembered, NOW)
+
+    assert (decision.reason, decision.waiting_for) == (Reason.WAITING, WaitingFor.BUDGET)
+
+
+def test_a_rollback_from_git_lets_the_controller_go_on():
+    content, remembered, pods = failing()
+    seen = replace(in_flight(remembered, with_missing_image(pods)), revisions=tuple(revisions(B)))
+
+    answered = decide(content, replace(seen, recalled=A), remembered, NOW)
+
+    assert the(answered, Apply).body["spec"]["updateStrategy"]["type"] == "RollingUpdate"
+
+
+def test_the_record_of_a_rollback_speaks_of_what_it_puts_back():
+    content, remembered, pods = failing()
+
+    decision = decide(content, in_flight(remembered, with_missing_image(pods)), remembered, NOW)
+
+    known = body_record(the(decision, Restore))
+    assert (known.digest, known.template, known.commit) == (A.digest, A.template, A.commit)
+
+
+def test_a_node_that_goes_away_after_its_pod_was_deleted_keeps_its_place_in_the_budget():
+    remembered = rolling(phase=Phase.CANARY)
+    away = node("node-00", ready="Unknown", since=NOW - seconds(2))
+    going = pod("node-00", A, deleting=NOW + seconds(25))
+    pods = (going, *old_and_new(NAMES[1:]))
+
+    decision = decide(B, in_flight(remembered, pods, nodes=(away, *nodes(3)[1:])), remembered, NOW)
+
+    assert decision.record.bad_before is None
+    assert not any(isinstance(each, DeletePod) for each in decision.actions)
+
+
+def test_pods_that_superseded_content_left_unready_are_not_bad_before():
+    remembered = rolling(C, phase=Phase.CANARY, reason=Reason.ROLLOUT_SUPERSEDED)
+    pods = (broken(NAMES[0], B, since=NOW - seconds(8)), *old_and_new(NAMES[1:]))
+    seen = in_flight(remembered, pods, of=C)
+
+    decision = decide(C, seen, remembered, NOW)
+
+    assert decision.record.bad_before is None
+    assert [each.node for each in decision.actions] == [NAMES[0]]
+
+
+def test_a_removal_by_hand_is_told_from_our_own_revision_by_which_came_first():
+    more = desired("fluentd:2", env=[{"name": "TOKEN", "value": "x"}, {"name": "EXTRA"}])
+    fewer = desired("fluentd:2", env=[{"name": "TOKEN", "value": "x"}])
+    remembered = rolling(more, reason=Reason.ROLLOUT_PROGRESSING)
+    pods = tuple(pod(name, A) for name in NAMES)
+    ours, theirs = revision(more, 2, remembered), revision(fewer, 3, remembered)
+    removed = observed(live(fewer, remembered, hold=True), revision(A, 1), ours, theirs, pods=pods)
+    only = observed(live(fewer, remembered, hold=True), revision(A, 1), theirs, pods=pods)
+
+    assert decide(more, removed, remembered, NOW).reason is Reason.DRIFT_HEALED
+    assert decide(more, only, remembered, NOW).reason is Reason.ROLLOUT_PROGRESSING

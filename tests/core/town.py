@@ -62,7 +62,8 @@ class Town:
     rehearsal: Rehearsal | None = None
     recalled: Desired | None = None
     out: set[str] = field(default_factory=set)
-    """Nodes whose pod was deleted by us or by the controller and is not available again."""
+    """Nodes without an available pod because of us: we deleted theirs, or the controller one that
+    was available."""
     said: list[Decision] = field(default_factory=list)
     templates: list[str] = field(default_factory=list)
     """Hashes of live templates in the order in which we wrote them."""
@@ -234,7 +235,7 @@ class Town:
     def roll(self, target: Revision, ready: list[str]) -> None:
         old = [n for n in ready if self.pods[n].hash != target.hash and not self.pods[n].deleting]
         for name in [each for each in old if not self.pods[each].is_ready]:
-            self.delete(name)
+            self.delete(name, was_out=True)
             old.remove(name)
         unavailable = sum(
             not pod.is_ready or pod.deleting is not None for pod in self.pods.values()
@@ -245,9 +246,10 @@ class Town:
     def most(self) -> int:
         return int(self.live.strategy.max_unavailable)
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, *, was_out: bool = False) -> None:
         self.pods[name] = replace(self.pods[name], deleting=self.now + GOES)
-        self.out.add(name)
+        if not was_out:
+            self.out.add(name)
 
     # ------------------------------------------------------------------ the kubelets
 
