@@ -161,6 +161,7 @@ def _daemonset(document: Document, said: list[Problem]) -> tuple[Manifest, list[
     findings.problems += [replace(each, object=findings.object) for each in said]
     findings.problems += [_typed(each, findings.object) for each in document.found]
     _check(value, findings)
+    findings.problems = _said_once(findings.problems)
     first = next((each for each in findings.problems if each.severity == "error"), None)
     manifest = Manifest(
         name=name,
@@ -208,6 +209,22 @@ def _typed(found: Found, ref: str) -> Problem:
         what=f"{found.pointer.rpartition('/')[2]} is written as an octal number",
         remedy="JSON and newer YAML know decimal numbers only: 0644 is 420, 0755 is 493",
     )
+
+
+def _said_once(problems: list[Problem]) -> list[Problem]:
+    """Leave out that 0755 is no text, or 1e3 no number, where it was said to be ambiguous."""
+    ambiguous = {
+        (each.line, each.column)
+        for each in problems
+        if each.severity == "error" and each.rule.startswith("ambiguous-")
+    }
+    if not ambiguous:
+        return problems
+    return [
+        each
+        for each in problems
+        if each.rule != "wrong-type" or (each.line, each.column) not in ambiguous
+    ]
 
 
 def _marks(document: Document, metadata: Mapping[str, Json]) -> Mapping[str, Mark]:

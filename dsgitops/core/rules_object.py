@@ -73,6 +73,14 @@ def check_labels(labels: Json, pointer: str, findings: Findings) -> None:
             _check_label_value(value, below, findings)
 
 
+def check_annotation_keys(annotations: Json, pointer: str, findings: Findings) -> None:
+    """Check the syntax of annotation keys: as label keys, in any case."""
+    for key in mapping(annotations):
+        if not is_label_key(key.lower()):
+            below = pointer + pointer_of(key)
+            findings.key_error(below, "annotation", f"{spoken(below)} is no annotation key")
+
+
 def unreplaced(text: str, pointer: str, findings: Findings) -> bool:
     """Note a `${VAR}` or `{{ … }}` where a cluster would take it literally; whether there is."""
     if not UNREPLACED.search(text):
@@ -118,12 +126,11 @@ def _check_subdomain(name: str, findings: Findings) -> None:
 
 def _check_annotations(annotations: Json, findings: Findings) -> None:
     given = mapping(annotations)
+    check_annotation_keys(given, "/metadata/annotations", findings)
     size = 0
     for key, value in given.items():
         below = "/metadata/annotations" + pointer_of(key)
         size += len(key.encode()) + (len(value.encode()) if isinstance(value, str) else 0)
-        if not is_label_key(key.lower()):
-            findings.key_error(below, "annotation", f"{spoken(below)} is no annotation key")
         if key in OF_OTHERS:
             findings.warning(below, "server-field", f"annotation {key} is written by others; "
                              "Git's is left out", "remove it")  # fmt: skip

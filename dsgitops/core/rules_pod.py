@@ -9,7 +9,7 @@ from dsgitops.core.findings import spoken
 from dsgitops.core.names import DNS_LABEL, LABEL_VALUE, is_dns_subdomain, is_label_key
 from dsgitops.core.nodes import shown
 from dsgitops.core.rules_container import check_containers
-from dsgitops.core.rules_object import check_labels, elements, mapping
+from dsgitops.core.rules_object import check_annotation_keys, check_labels, elements, mapping
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +27,9 @@ def check_template(template: Mapping[str, Json], findings: Findings) -> None:
     """Check `spec.template`."""
     metadata = mapping(template.get("metadata"))
     check_labels(metadata.get("labels"), "/spec/template/metadata/labels", findings)
+    check_annotation_keys(
+        metadata.get("annotations"), "/spec/template/metadata/annotations", findings
+    )
     for key in mapping(metadata.get("annotations")):
         if key in _STAMPS:
             findings.warning(

@@ -378,6 +378,29 @@ def test_empty_text_where_text_is_required_is_missing():
     assert found(spoilt(("mountPath: /etc/agent", 'mountPath: ""')))[0][0] == "missing-field"
 
 
+@pytest.mark.parametrize("value", ["no", "0755", "22:30", "1e3"])
+def test_an_ambiguous_variable_is_told_once(value):
+    text = spoilt(("value: info", f"value: {value}"))
+
+    assert [each[0].partition("-")[0] for each in found(text)] == ["ambiguous"]
+    assert read(text).manifests[0].problem is not None
+
+
+def test_an_octal_label_named_mode_is_no_file_mode():
+    text = spoilt(("app: agent\n  annotations", "app: agent\n    mode: 0644\n  annotations"))
+
+    assert [each[0] for each in found(text)] == ["wrong-type"]
+
+
+def test_a_malformed_annotation_key_of_the_template_is_an_error():
+    edit = (
+        "      labels:\n        app: agent",
+        "      annotations: {a b: c}\n      labels:\n        app: agent",
+    )
+
+    assert [each[0] for each in found(spoilt(edit))] == ["annotation"]
+
+
 def test_hundreds_of_warnings_hide_no_error():
     containers = "".join(f"        - {{name: c{n}, image: a.b/c:1}}\n" for n in range(700))
     text = spoilt(
