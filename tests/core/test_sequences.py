@@ -188,6 +188,50 @@ def test_an_edit_by_hand_is_put_back_and_restarts_only_what_took_it():
     assert sum(town.pods[name].uid == uid for name, uid in before.items()) >= 4
 
 
+def test_a_first_commit_that_is_bad_is_held_and_the_fix_rolls_out():
+    town = Town(commit("fluentd:bad"))
+    town.push(town.git)
+    town.run(20)
+    assert town.record().phase is Phase.HELD
+    assert town.record().reason is Reason.ROLLOUT_FAILED
+
+    fix = commit("fluentd:2")
+    town.push(fix)
+    town.run(60)
+
+    assert is_at_rest_on(town, fix)
+
+
+def test_an_object_that_is_deleted_in_mid_rollout_comes_back_from_last_good_then_goes_on():
+    town = town_with(commit("fluentd:1"))
+    newer = commit("fluentd:2")
+    town.push(newer)
+    town.run(2)
+
+    town.delete_object()
+    town.said.clear()
+    town.run(60)
+
+    assert "fluentd:1" in str(
+        next(a for d in town.said for a in d.actions if isinstance(a, Apply)).body
+    )
+    assert is_at_rest_on(town, newer)
+
+
+def test_an_object_that_is_deleted_while_held_comes_back_from_last_good_and_stays_held():
+    good, bad = commit("fluentd:1"), commit("fluentd:bad")
+    town = town_with(good)
+    town.push(bad)
+    town.run(40)
+
+    town.delete_object()
+    town.run(40)
+
+    assert sha(town.live.template) == template(good)
+    assert town.record().phase is Phase.HELD
+    assert town.record().holds(bad.template, bad.digest)
+
+
 # ---------------------------------------------------------------------------- any sequence
 
 COMMITS = [
@@ -203,6 +247,7 @@ STEPS = st.one_of(
     st.tuples(st.just("bring_up"), st.sampled_from(NODES)),
     st.tuples(st.just("edit_image"), st.sampled_from(["fluentd:bad", "fluentd:9"])),
     st.tuples(st.just("undo")),
+    st.tuples(st.just("delete_object")),
     st.tuples(st.just("annotate"), st.just("dsgitops.io/suspend"), st.sampled_from(["{}", None])),
     st.tuples(st.just("annotate"), st.just("dsgitops.io/retry-at"), st.sampled_from("abc")),
 )
@@ -264,4 +309,5 @@ def watch(town, *, armed_by_hand):
             if isinstance(action, DeletePod):
                 assert action.node not in town.down
     if not armed_by_hand:
-        assert len(town.out - set(town.down)) <= town.most()
+        spared = set(after.bad_before.nodes) if after.bad_before else set()
+        assert len(town.out - set(town.down) - spared) <= town.most()

@@ -67,6 +67,8 @@ class Town:
     said: list[Decision] = field(default_factory=list)
     templates: list[str] = field(default_factory=list)
     """Hashes of live templates in the order in which we wrote them."""
+    memory: records.Record | None = None
+    """The record as last seen: the agent has it while it lives."""
     serial: int = 100
 
     # ------------------------------------------------------------------ looking
@@ -84,7 +86,8 @@ class Town:
 
     def record(self) -> records.Record | None:
         text = self.live.annotations.get(records.ANNOTATION) if self.live else None
-        return records.load(text) if text else None
+        self.memory = records.load(text) if text else self.memory
+        return self.memory
 
     def observed(self) -> Observed:
         return Observed(
@@ -337,6 +340,7 @@ class Town:
 
     def delete_object(self) -> None:
         """Somebody deletes the DaemonSet, pods and all; the agent's memory of it stays."""
+        self.record()
         self.live, self.pods, self.revisions, self.out = None, {}, [], set()
 
 
