@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 REASON_MAX = 1024
 """Characters; it is shown in one line."""
-_MANAGER = "dsgitops"
 
 
 def suspend(  # noqa: PLR0913 - each is a flag
@@ -80,13 +79,8 @@ def resume(
 
     def write(live: Live) -> None:
         if SUSPEND not in live.annotations:
-            terminal.note(f"{live.ref} is not suspended")
+            terminal.note(f"{live.ref} is not suspended (what Git suspends, Git resumes)")
             return
-        if _is_from_git(live, SUSPEND):
-            raise UsageError(
-                f"{live.ref} is suspended in Git",
-                remedy=f"remove the annotation {SUSPEND} from its manifest",
-            )
         connection.client.annotate(live, {SUSPEND: None})
         terminal.say(f"{live.ref} resumed")
 
@@ -112,14 +106,3 @@ def _ends(until: datetime | None) -> str:
     from dsgitops.core.record import stamp  # noqa: PLC0415 - heavy
 
     return f" until {stamp(until)}" if until else ""
-
-
-def _is_from_git(live: Live, annotation: str) -> bool:
-    """Whether the agent applies the annotation: then Git has it, and it would come back."""
-    for entry in live.managed_fields:
-        if entry.get("manager") != _MANAGER or entry.get("operation") != "Apply":
-            continue
-        metadata = (entry.get("fieldsV1") or {}).get("f:metadata") or {}
-        if f"f:{annotation}" in (metadata.get("f:annotations") or {}):
-            return True
-    return False

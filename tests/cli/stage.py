@@ -33,6 +33,7 @@ from dsgitops.core import record as records
 from dsgitops.core.catalog import Terms, gather
 from dsgitops.core.model import Policy
 from dsgitops.intake import Intake
+from dsgitops.ports import Response
 from dsgitops.sim.drive import Drive, InlineHands, VirtualPolls
 from dsgitops.sim.http import HttpServer
 from dsgitops.sim.repository import Repository
@@ -89,6 +90,17 @@ def daemonset(name="agent", namespace="logging", tag="v1", env="hunter2", **spec
 PATH = "clusters/prod/agent.yaml"
 
 
+class Starting:
+    """An API server behind a load balancer, before it serves."""
+
+    def __init__(self, clock):
+        self.clock = clock
+
+    def handle(self, request):
+        """Answer as it does."""
+        return Response(status=503, body=b"upstream connect error")
+
+
 @dataclass
 class Stage:
     """Everything there is; made by the fixture `stage`."""
@@ -96,6 +108,7 @@ class Stage:
     folder: Path
     nodes: int = 3
     lock: threading.RLock = field(default_factory=threading.RLock)
+    drive: Drive | None = None
 
     def __post_init__(self):
         self.repository = Repository.create(self.folder / "repo")
@@ -139,13 +152,21 @@ class Stage:
             ),
             polls=polls,
             cluster=KubernetesCluster(
-                transport, namespaces=["logging", "monitoring"], rng=Random(1)
+                transport,
+                namespaces=["logging", "monitoring"],
+                rng=Random(1),
+                wake=self._wake,
             ),
             hands=InlineHands(),
             voice=ClusterVoice(self.events, self.lease, lambda _source: source.history()),
             clock=clock,
         )
         return Drive(self.world, agent, polls)
+
+    def _wake(self):
+        """Let the agent look: a watch brought something."""
+        if self.drive is not None:
+            self.drive.wake()
 
     # ------------------------------------------------------------------ the world
 
@@ -226,6 +247,14 @@ class Stage:
         finally:
             os.chdir(before)
         return Ran(code, out.getvalue(), err.getvalue())
+
+    def api_down(self):
+        """Let every request be answered as by an API server that is starting."""
+        self.server.api = Starting(self.world.clock)
+
+    def api_up(self):
+        """Let requests be answered again."""
+        self.server.api = self.world.api
 
     def close(self):
         self.server.stop()
