@@ -109,7 +109,9 @@ def dry_run(document) -> tuple[int, str]:
     return answer.status, answer.body.decode()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 @given(spoilt())
 def test_what_a_strict_dry_run_refuses_is_an_error_here(document):
     file = manifest.read(json.dumps(document).encode(), path="f.json")

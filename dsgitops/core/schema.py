@@ -113,7 +113,7 @@ DaemonSet apiVersion:string kind:string metadata:ObjectMeta spec!:DaemonSetSpec 
 
 ObjectMeta annotations:{string} creationTimestamp:time deletionGracePeriodSeconds:int
   deletionTimestamp:time finalizers:[string] generateName:string generation:int labels:{string}
-  managedFields:any name:string namespace:string ownerReferences:[OwnerReference]
+  managedFields:[any] name:string namespace:string ownerReferences:[OwnerReference]
   resourceVersion:string selfLink:string uid:string
 
 DaemonSetSpec minReadySeconds:count revisionHistoryLimit:count selector!:LabelSelector

@@ -21,6 +21,17 @@ _NAMES = {dict: "a mapping", list: "a list", str: "text", bool: "true or false",
 _WANTED = {"string": "text", "bool": "true or false", "quantity": "a quantity such as 100m or 64Mi",
            "intstr": 'a number or a percentage such as "10%"', "portref": "a port's number or name",
            "time": "a time"}  # fmt: skip
+_KEYS = {
+    "hostAliases": ("ip",),
+    "imagePullSecrets": ("name",),
+    "ownerReferences": ("uid",),
+    "resourceClaims": ("name",),
+    "claims": ("name",),
+    "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
+    "volumeDevices": ("devicePath",),
+}
+"""Lists that server-side apply merges by key, and refuses with a key twice; containers, volumes,
+env, ports and mounts have rules of their own that say more."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 _PORT_NAME = re.compile(r"(?=.*[a-z])[a-z0-9]([a-z0-9]|-(?=[a-z0-9])){0,14}")
 
@@ -70,6 +81,7 @@ def _check_list(value: Json, of: ListOf, pointer: str, findings: Findings) -> No
     if not isinstance(value, list):
         _wrong(value, of, pointer, findings)
         return
+    _check_unique(value, pointer, findings)
     for index, each in enumerate(value):
         below = f"{pointer}/{index}"
         if each is not None:
@@ -79,6 +91,16 @@ def _check_list(value: Json, of: ListOf, pointer: str, findings: Findings) -> No
         else:
             what = f"{spoken(below)} is empty; it reads as empty text"
             findings.warning(below, "empty-element", what, 'write "" if that is meant')
+
+
+def _check_unique(value: list[Json], pointer: str, findings: Findings) -> None:
+    keys = _KEYS.get(pointer.rpartition("/")[2])
+    if keys is None:
+        return
+    found = [str([each.get(key) for key in keys]) for each in value if isinstance(each, dict)]
+    if len(set(found)) < len(found):
+        what = f"{spoken(pointer)} has two elements of the same {' and '.join(keys)}"
+        findings.error(pointer, "duplicate-element", what, "keep one")
 
 
 def _check_map(value: Json, of: MapOf, pointer: str, findings: Findings) -> None:

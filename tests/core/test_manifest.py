@@ -109,6 +109,7 @@ SPOILT = [
     ("V", "a toleration without key", "- key: node-role.kubernetes.io/control-plane\n          operator: Exists", "- operator: Equal", "toleration", "operator: Equal"),
     ("V", "two sources of a volume", "hostPath: {path: /var/log}", "hostPath: {path: /var/log}\n          emptyDir: {}", "volume-source", "- name: logs\n          hostPath"),
     ("V", "Bidirectional without privilege", "mountPath: /var/log", "mountPath: /var/log\n              mountPropagation: Bidirectional", "privileges", "Bidirectional"),
+    ("V", "a list with a key twice", "      nodeSelector:\n", "      hostAliases: [{ip: 10.0.0.1}, {ip: 10.0.0.1}]\n      nodeSelector:\n", "duplicate-element", "hostAliases"),
     ("V", "a missing template spec", "    spec:\n      serviceAccountName", "    spec_:\n      serviceAccountName", "unknown-field", "spec_"),
 ]  # fmt: skip
 
