@@ -16,7 +16,7 @@ from dsgitops.core import record as records
 from dsgitops.core.actions import Recall
 from dsgitops.core.decide import decide
 from dsgitops.core.model import Phase
-from dsgitops.core.news import is_news
+from dsgitops.core.news import follows, is_news
 from dsgitops.errors import ActionRefused, ClusterUnreachable, Stale
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dsgitops.core.model import Decision, Observed, Ref
     from dsgitops.core.record import Record
     from dsgitops.intake import Intake
-    from dsgitops.ports import Cluster, Clock, Done, Hands, Polls, Voice
+    from dsgitops.ports import Clock, Cluster, Done, Hands, Polls, Voice
 
 ROUNDS_MAX = 20
 """Rounds in one turn: a step on the way (a takeover) is followed by the next at once."""
@@ -136,8 +136,10 @@ class Agent:
         self.decisions[ref] = decision
         self.due[ref] = min(decision.look_again or now + _LOOK_AT_LEAST, now + _LOOK_AT_LEAST)
         if not decision.aside:
-            news = is_news(self.told.get(ref), decision)
-            self.told[ref] = decision
+            before_told = self.told.get(ref)
+            news = is_news(before_told, decision)
+            if news or (before_told and follows(before_told.reason, decision.reason)):
+                self.told[ref] = decision  # what is never said (ControllerStale) hides nothing
             self.voice.tell(ref, decision, now, news=news)
         if before is not None and _rolls(before) and not _rolls(decision):
             self.again |= {other for other, each in self.decisions.items() if each.waiting_for}

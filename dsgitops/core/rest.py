@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dsgitops.core import bodies, difference, narrate
@@ -270,15 +271,22 @@ def heal_drift(s: Situation) -> Decision | None:
     if s.template_drifted and not s.at_last_good and s.good_revision is not None:
         return _heal_by_restore(s)
     if s.takeover:
-        return take_over(s, f"{path}, changed by {owners(s)}", heals=True)
+        return _found_drift(s, path)
     record = s.written(writes=(*recent(s), s.now), reason=Reason.DRIFT_HEALED)
+    what = "What was changed" if heals(s) else f"{path}, changed by {owners(s)},"
     return Decision(
         reason=Reason.DRIFT_HEALED,
-        because=f"{path} was changed by {owners(s)}; "
-        f"{narrate.short(content.commit)} is written again.",
+        because=f"{what} is as {narrate.short(content.commit)} has it again.",
         actions=(apply_content(s, content, record, hold=False),),
         record=record,
     )
+
+
+def _found_drift(s: Situation, path: str) -> Decision:
+    """Take the fields over, and say now who changed what: afterwards the fields are ours."""
+    step = take_over(s, path, heals=True)
+    because = f"{path} was changed by {owners(s)}; it is put back."
+    return replace(step, reason=Reason.DRIFT_FOUND, because=because, waiting_for=None, aside=False)
 
 
 def in_sync(s: Situation) -> Decision:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,7 @@ def obey_suspension(s: Situation) -> Decision | None:
     if s.suspend is None:
         return None
     if s.record.phase not in IN_FLIGHT:
-        return suspended(s, first_difference(s))
+        return suspended(s, _what_waits(s))
     if not s.observed.followed:
         return look_closer(s, "Looking at the pods of the suspended rollout.")
     if s.record.phase is not Phase.BAKING and not s.by_people and _armed(s) and s.has_old_pods:
@@ -63,6 +64,14 @@ def obey_suspension(s: Situation) -> Decision | None:
         paused = suspended(s, "the native rollout is paused by OnDelete")
         return remembering(paused, record, remember(s, record, pause=True))
     return suspended(s, narrate.progress(s.judgement) if s.target else "")
+
+
+def _what_waits(s: Situation) -> str:
+    """Return what would be done at rest if nobody had suspended it; "" where nothing would."""
+    if s.content is not None and s.content.digest != s.record.digest:
+        return f"{narrate.short(s.content.commit)} waits"
+    path = first_difference(s)
+    return f"{path} is not as Git has it" if path else ""
 
 
 def give_up(s: Situation) -> Decision | None:
@@ -80,8 +89,12 @@ def give_up(s: Situation) -> Decision | None:
 
 
 def complete_undo(s: Situation) -> Decision | None:
-    """Someone put the last good template back in mid-rollout: the rest is a rollback."""
-    if s.record.phase not in IN_FLIGHT or not s.template_drifted or not s.at_last_good:
+    """Someone put the last good template back in mid-rollout: the rest is a rollback.
+
+    So it is where a failed rollout was left to people: the hold ends, or broken pods would stay.
+    """
+    left = s.record.phase is Phase.HELD and s.record.reason is Reason.ROLLOUT_FAILED and s.held
+    if not (left or s.record.phase in IN_FLIGHT) or not s.template_drifted or not s.at_last_good:
         return None
     if s.good_revision is None:
         return None
@@ -91,7 +104,7 @@ def complete_undo(s: Situation) -> Decision | None:
         phase=Phase.ROLLING_BACK,
         reason=Reason.ROLLING_BACK,
         started=s.now,
-        quarantine=added(s, entry),
+        quarantine=s.record.quarantine if left else added(s, entry),
     )
     return Decision(
         reason=Reason.ROLLING_BACK,
@@ -301,7 +314,8 @@ def _take_baseline(s: Situation) -> Decision | None:
     if bad == s.record.bad_before:
         return None
     record = s.record.next(bad_before=bad)
-    return remembering(_progress(s), record, remember(s, record))
+    step = replace(_progress(s), aside=True)  # judged without the baseline: nothing to tell yet
+    return remembering(step, record, remember(s, record))
 
 
 def _progress(
@@ -462,7 +476,8 @@ def _without_pod(s: Situation) -> set[str]:
 def _stalled(s: Situation) -> bool:
     """Whether only nodes or people are in the way."""
     judgement = s.judgement
-    moving = (NodeState.STARTING, NodeState.TERMINATING, NodeState.NO_POD)
+    if any(judgement.count(state) for state in (NodeState.STARTING, NodeState.TERMINATING)):
+        return False
     if s.by_people:
-        return not any(judgement.count(state) for state in moving)
-    return judgement.verdict is Verdict.NODE_PROBLEM and not judgement.count(NodeState.STARTING)
+        return not judgement.count(NodeState.NO_POD)
+    return judgement.verdict is Verdict.NODE_PROBLEM
