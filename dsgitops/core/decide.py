@@ -95,6 +95,8 @@ def decide(
     for rule in RULES:
         decision = rule(situation)
         if decision is not None:
-            decision = replace(decision, because=sentence(decision.because))
+            because = sentence(decision.because)
+            if because != decision.because:
+                decision = replace(decision, because=because)
             return remembering_why(situation, decision)
     raise AssertionError("the last rule always answers")

@@ -53,7 +53,9 @@ class Situation:
         """
         record = self.given
         assert record is not None, "no rule after `adopt` runs without a record"
-        if record.uid in ("", self.live.uid):
+        if record.uid == self.live.uid:
+            return record
+        if not record.uid:
             return replace(record, uid=self.live.uid)
         known = {revision.hash for revision in self.observed.revisions}
         good = record.last_good
@@ -159,8 +161,14 @@ class Situation:
             )
         if any("f:template" in path for path in self.changed_by_others):
             return True
-        lacks = difference.template_missing(written, self.live.template)
-        return lacks and not self._is_our_revision()
+        if not self.lacking or not difference.template_missing(written, self.live.template):
+            return False
+        return not self._is_our_revision()
+
+    @cached_property
+    def lacking(self) -> str:
+        """The first path of Git's content that the live object does not show; "" if all do."""
+        return difference.missing(self.content, self.live) if self.content is not None else ""
 
     @cached_property
     def changed_by_others(self) -> tuple[ownership.Path, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from dsgitops.core import bodies, difference
+from dsgitops.core import bodies
 from dsgitops.core.actions import Apply, Rehearse, Remember, Restore
 from dsgitops.core.model import Decision, Desired, Phase, Reason, Unreadable, WaitingFor
 from dsgitops.core.ownership import field_path, owns_template
@@ -179,9 +179,8 @@ def first_difference(s: Situation) -> str:
     """Return the first field where live is not what Git has; "": none."""
     if s.content is None:
         return ""
-    path = difference.missing(s.content, s.live)
-    if path or not s.changed_by_others:
-        return path
+    if s.lacking or not s.changed_by_others:
+        return s.lacking
     return field_path(s.changed_by_others[0]).lstrip(".")
 
 
