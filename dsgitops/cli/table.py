@@ -6,6 +6,7 @@ long: it stands beside the others where there is room, else below its row.
 
 from __future__ import annotations
 
+import re
 import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -20,6 +21,7 @@ Colour = Literal["green", "yellow", "red", "blue"]
 GAP = "   "
 TEXT_WIDTH_MIN = 30
 """Columns below which a text is not put beside its row."""
+_COLOURS = re.compile(r"\x1b\[[0-9]*m")
 _CODES: Mapping[Colour, str] = {"red": "31", "green": "32", "yellow": "33", "blue": "34"}
 
 
@@ -51,22 +53,19 @@ class Table:
         given = [list(self.headings), *rows] if heading else rows
         columns = len(self.headings) - self.has_text
         widths = [max(len(row[at]) for row in [self.headings, *rows]) for at in range(columns)]
-        room = None if width is None else width - sum(widths) - len(GAP) * columns
-        beside = room is None or room >= TEXT_WIDTH_MIN
+        gap = GAP if width is None or sum(widths) + len(GAP) * (columns - 1) <= width else " "
+        room = None if width is None else width - sum(widths) - len(gap) * columns
         lines: list[str] = []
         for at, row in enumerate(given):
             is_heading = heading and at == 0
             cells = [cell.ljust(widths[i]) for i, cell in enumerate(row[:columns])]
             if colourful and not is_heading:
                 cells = [self._coloured(cell) for cell in cells]
-            line = GAP.join(cells)
-            text = row[-1] if self.has_text else ""
-            if not self.has_text or not beside:
-                lines.append(line.rstrip())
-                if text and not is_heading:
-                    lines += _below(text, width or terminal.WIDTH_WITHOUT_TERMINAL)
+            line, text = gap.join(cells), row[-1] if self.has_text else ""
+            if room is None or room >= TEXT_WIDTH_MIN:
+                lines += _beside(line + gap, text, room)
             else:
-                lines += _beside(line, text, room, indent=sum(widths) + len(GAP) * columns)
+                lines += [line.rstrip(), *_below("" if is_heading else text, width or 0)]
         return lines
 
     def show(self, *, heading: bool = True) -> None:
@@ -83,12 +82,18 @@ class Table:
 
 
 def _below(text: str, width: int) -> list[str]:
+    """Return a text under its row."""
     return textwrap.wrap(text, width, initial_indent="  ", subsequent_indent="  ")
 
 
-def _beside(line: str, text: str, room: int | None, *, indent: int) -> list[str]:
+def _beside(line: str, text: str, room: int | None) -> list[str]:
     """Return a row with its text at its right, wrapped to `room`."""
     if room is None:
-        return [f"{line}{GAP}{text}".rstrip()]
+        return [f"{line}{text}".rstrip()]
     first, *more = textwrap.wrap(text, room) or [""]
-    return [f"{line}{GAP}{first}".rstrip(), *(" " * indent + each for each in more)]
+    return [f"{line}{first}".rstrip(), *(" " * _shown_length(line) + each for each in more)]
+
+
+def _shown_length(line: str) -> int:
+    """Return the columns a line takes: colours take none."""
+    return len(_COLOURS.sub("", line))

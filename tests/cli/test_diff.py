@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 from stage import PATH, Stage, daemonset
+
+from dsgitops.sim.access import Rule
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +191,25 @@ def test_content_that_is_held_is_told_as_such(stage):
 
     assert ran.code == 1
     assert "logging/agent: this content is held (ReadinessProbeFailed)" in ran.err
+
+
+def test_fields_that_others_hold_and_git_does_not_have_are_shown_to_go(stage):
+    manifest = yaml.safe_load(daemonset())
+    manifest["spec"]["template"]["spec"]["hostNetwork"] = True
+    stage.world.apply(manifest)
+    with stage.lock:
+        stage.world.advance(5)
+    stage.commit({PATH: daemonset()})
+
+    ran = stage.run("diff", "logging/agent")
+    account = stage.world.api.account
+    account.rules = [
+        Rule(verbs=("get", "list", "patch"), groups=("apps",), resources=("daemonsets",))
+    ]
+    without_rights = stage.run("diff", "logging/agent")
+    account.rules = None
+
+    assert ran.code == 1
+    assert "-      hostNetwork: true" in ran.out
+    assert "template changed: 3 nodes restart" in ran.out
+    assert "fields that others hold may go too" in without_rights.err
