@@ -60,6 +60,9 @@ class Story:
     """Why a container could not be configured."""
     mount: str = ""
     """Why a volume could not be mounted; noise left out."""
+    probe: str = ""
+    """What the last failed readiness or startup probe met, in words of ours: what a probe's
+    command prints may be a secret."""
     sandbox: str = ""
     """Why the pod sandbox could not be created."""
     stuck: str = ""
@@ -260,6 +263,8 @@ class Chronicle:
             case "Failed":
                 _stop_pulling(story, now)
                 _note_failure(story, message)
+            case "Unhealthy":
+                story.probe = _met(message) or story.probe
             case "SandboxChanged":
                 story.sandboxes_lost = max(story.sandboxes_lost, event.count)
             case _:
@@ -283,7 +288,28 @@ _KEPT_AS = {
     "FailedKillPod": "stuck",
     "Evicted": "evicted",
 }
-_POD_EVENTS = frozenset({"Pulling", "Pulled", "Killing", "Failed", "SandboxChanged", *_KEPT_AS})
+_POD_EVENTS = frozenset(
+    {"Pulling", "Pulled", "Killing", "Failed", "SandboxChanged", "Unhealthy", *_KEPT_AS}
+)
+_PROBED = re.compile(r"(Readiness|Startup) probe failed: (.*)", re.DOTALL)
+_STATUS = re.compile(r"HTTP probe failed with statuscode: \d{3}")
+_MET = (
+    ("connection refused", "connection refused"),
+    ("no such host", "no such host"),
+    ("i/o timeout", "connection timed out"),
+    ("context deadline exceeded", "no answer in time"),
+    ("timed out after", "its command took too long"),
+)
+
+
+def _met(message: str) -> str:
+    """Return what a failed probe met; "" where it was another kind of probe."""
+    found = _PROBED.match(message)
+    if found is None:
+        return ""
+    status = _STATUS.search(found[2])
+    said = next((words for sign, words in _MET if sign in found[2]), "its command failed")
+    return f"{found[1].lower()} probe: {'HTTP ' + status[0][-3:] if status else said}"
 
 
 def _note_kill(story: Story, message: str, count: int) -> None:

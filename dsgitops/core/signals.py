@@ -167,7 +167,7 @@ def _not_ready(pod: Pod, story: Story, scene: Scene) -> Iterator[Signal]:
         )
         return
     yield from _before_start(pod, story)
-    yield _late(pod)
+    yield _late(pod, story.probe)
 
 
 _FULL = re.compile(r"Insufficient ([\w./-]+)")
@@ -219,8 +219,13 @@ def _has_run(pod: Pod) -> bool:
     )
 
 
-def _late(pod: Pod) -> Signal:
-    """Name what a pod that is not ready by its deadline will be blamed for."""
+def _late(pod: Pod, probe: str) -> Signal:
+    """Name what a pod that is not ready by its deadline will be blamed for.
+
+    Args:
+        pod: It runs, or should.
+        probe: What its last failed probe met; may be empty.
+    """
     sidecars = [each for each in pod.init_containers if each.name in pod.sidecars]
     setup = [each for each in pod.init_containers if each.name not in pod.sidecars]
     unready = [each for each in pod.containers if not each.ready]
@@ -238,7 +243,7 @@ def _late(pod: Pod) -> Signal:
                 if starting
                 else FailureClass.READINESS_PROBE_FAILED
             )
-            return _blame(name, each)
+            return _blame(name, each, probe)
     return Signal(FailureClass.NO_PROGRESS, Weight.LATE, message="no container is running")
 
 
@@ -246,12 +251,12 @@ def _any_running(containers: list[Container]) -> bool:
     return any(each.running_since is not None for each in containers)
 
 
-def _blame(failure_class: FailureClass, container: Container) -> Signal:
+def _blame(failure_class: FailureClass, container: Container, probe: str = "") -> Signal:
     return Signal(
         failure_class,
         Weight.LATE,
         container=container.name,
-        message=f"container {container.name} is running and not ready",
+        message=probe or "running and not ready",
         restarts=container.restarts,
         since=container.running_since,
     )
