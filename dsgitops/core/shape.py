@@ -22,16 +22,18 @@ _WANTED = {"string": "text", "bool": "true or false", "quantity": "a quantity su
            "intstr": 'a number or a percentage such as "10%"', "portref": "a port's number or name",
            "time": "a time"}  # fmt: skip
 _KEYS = {
+    "finalizers": (),
     "hostAliases": ("ip",),
     "imagePullSecrets": ("name",),
     "ownerReferences": ("uid",),
     "resourceClaims": ("name",),
+    "schedulingGates": ("name",),
     "claims": ("name",),
     "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
     "volumeDevices": ("devicePath",),
 }
-"""Lists that server-side apply merges by key, and refuses with a key twice; containers, volumes,
-env, ports and mounts have rules of their own that say more."""
+"""Lists that server-side apply merges by key (none: a set), and refuses with a key twice.
+Containers, volumes, env, ports and mounts have rules of their own that say more."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 _PORT_NAME = re.compile(r"(?=.*[a-z])[a-z0-9]([a-z0-9]|-(?=[a-z0-9])){0,14}")
 
@@ -97,9 +99,13 @@ def _check_unique(value: list[Json], pointer: str, findings: Findings) -> None:
     keys = _KEYS.get(pointer.rpartition("/")[2])
     if keys is None:
         return
-    found = [str([each.get(key) for key in keys]) for each in value if isinstance(each, dict)]
+    found = [
+        str([each.get(key) for key in keys]) if isinstance(each, dict) else str(each)
+        for each in value
+    ]
     if len(set(found)) < len(found):
-        what = f"{spoken(pointer)} has two elements of the same {' and '.join(keys)}"
+        same = f" with the same {' and '.join(keys)}" if keys else ""
+        what = f"{spoken(pointer)} has an element twice{same}"
         findings.error(pointer, "duplicate-element", what, "keep one")
 
 
