@@ -127,6 +127,7 @@ def printed(arguments: list[str]) -> str:
         check=True,
         env={"PATH": "/usr/local/bin:/usr/bin:/bin", "COLUMNS": "80", "NO_COLOR": "1"},
         timeout=300,
+        cwd=ROOT,
     )
     return done.stdout
 

@@ -160,9 +160,18 @@ def _summarise(stage: Stage, scenario: str) -> None:
     terminal.say()
     terminal.say("Try next:")
     others = {"bad": "drift", "drift": "ondelete", "ondelete": "slow"}
-    terminal.say(f"  dsgitops demo --scenario {others.get(scenario, 'bad')}")
-    terminal.say("  dsgitops demo --serve        # and kubectl get ds,pods -A beside it")
-    terminal.say("  dsgitops validate examples/repo")
+    program = _program()
+    terminal.say(f"  {program} demo --scenario {others.get(scenario, 'bad')}")
+    terminal.say(f"  {program} demo --serve    # kubectl get ds,pods -A beside it")
+    terminal.say(f"  {program} validate examples/repo")
+
+
+def _program() -> str:
+    """Return what to type for this command here: a checkout's own is not in the PATH."""
+    if shutil.which("dsgitops"):
+        return "dsgitops"
+    own = Path(".venv/bin/dsgitops")
+    return str(own) if own.exists() else "python -m dsgitops"
 
 
 def _pods(count: int) -> str:

@@ -131,11 +131,19 @@ def _picture(title: str, stage: Stage) -> Any:  # noqa: ANN401 - rich's renderab
     rows += _zones(stage)
     rows.append(_legend(stage))
     rows.append(Text(""))
-    said: list[str] = []
-    for line in stage.lines:
-        said += wrapped(line).splitlines()
-    rows += [Text(each) for each in said[-_LINES_SHOWN:]]
+    rows += [Text(each) for each in _last(stage)]
     return Group(*rows)
+
+
+def _last(stage: Stage) -> list[str]:
+    """Return the last things said, as many as there is room for; none of them cut."""
+    said: list[str] = []
+    for line in reversed(stage.lines):
+        whole = wrapped(line).splitlines()
+        if len(said) + len(whole) > _LINES_SHOWN:
+            break
+        said = whole + said
+    return said
 
 
 def _where(stage: Stage) -> str:
