@@ -97,6 +97,8 @@ def _recall(s: Situation, desired: Desired) -> Decision | None:
     good = s.given.last_good if s.given else None
     if good is None or good.commit is None or s.given is None or good.digest == desired.digest:
         return None
+    if s.given.holds(good.template or "", good.digest or ""):
+        return None
     recalled = s.observed.recalled
     if recalled is not None and recalled.digest == good.digest:
         return _made(s, recalled)

@@ -187,6 +187,8 @@ def _nothing_better(s: Situation) -> str:
         return "No revision was good before: nothing to go back to"
     if s.good_revision is None and good.commit is None:
         return "The last good revision is gone, and no commit had it"
+    if s.good_revision is None and s.record.holds(good.template or "", good.digest or ""):
+        return "The last good revision is gone, and its content is held"
     bad = s.record.bad_before
     total = s.judgement.total
     if bad is not None and total and bad.count >= total:
