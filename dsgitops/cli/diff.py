@@ -14,6 +14,7 @@ import typer
 
 from dsgitops.cli import terminal
 from dsgitops.cli.connection import Context, Kubeconfig  # noqa: TC001 - typer reads them
+from dsgitops.cli.sources import Config  # noqa: TC001
 from dsgitops.cli.target import AllNamespaces, Names, Namespace  # noqa: TC001
 from dsgitops.cli.worktree import WorkTreePath  # noqa: TC001
 from dsgitops.errors import UsageError
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
     from dsgitops.cli.comparison import Comparison
     from dsgitops.cli.connection import Connection
+    from dsgitops.cli.sources import Git
     from dsgitops.cli.target import Targets
-    from dsgitops.cli.worktree import WorkTree
     from dsgitops.core.catalog import Catalog
     from dsgitops.core.model import Desired, Live, Ref
 
@@ -66,6 +67,7 @@ def diff(  # noqa: PLR0913 - each is a flag
         bool, typer.Option("--exit-code/--no-exit-code", help="1 where there are differences")
     ] = True,
     path: WorkTreePath = Path(),
+    config: Config = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
@@ -75,8 +77,8 @@ def diff(  # noqa: PLR0913 - each is a flag
     are shown as hashes.
     """
     from dsgitops.cli.connection import connect  # noqa: PLC0415 - heavy
+    from dsgitops.cli.sources import open_git  # noqa: PLC0415
     from dsgitops.cli.target import targets  # noqa: PLC0415
-    from dsgitops.cli.worktree import open_work_tree  # noqa: PLC0415
 
     if to is not None and from_ is None:
         raise UsageError("--to without --from", remedy="give both, or --commit for live vs Git")
@@ -86,7 +88,7 @@ def diff(  # noqa: PLR0913 - each is a flag
         wanted = targets(
             names, namespace=namespace, home="", everywhere=all_namespaces or not names
         )
-        with open_work_tree(path) as tree:
+        with open_git(path, config) as tree:
             found = between(tree, from_, to or "HEAD", wanted)
     else:
         connection = connect(kubeconfig, context)
@@ -95,7 +97,7 @@ def diff(  # noqa: PLR0913 - each is a flag
         if revision is not None:
             found = against_revision(connection, wanted, revision)
         else:
-            with open_work_tree(path) as tree:
+            with open_git(path, config) as tree:
                 found = against_live(connection, tree, commit, wanted)
     differing = [each for each in found if each.differs]
     show(differing, output)
@@ -106,7 +108,7 @@ def diff(  # noqa: PLR0913 - each is a flag
 # ---------------------------------------------------------------------------- what is compared
 
 
-def between(tree: WorkTree, one: str, two: str, wanted: Targets) -> list[Comparison]:
+def between(tree: Git, one: str, two: str, wanted: Targets) -> list[Comparison]:
     """Compare two commits; no cluster is asked.
 
     Raises:
@@ -129,7 +131,7 @@ def between(tree: WorkTree, one: str, two: str, wanted: Targets) -> list[Compari
 
 
 def against_live(
-    connection: Connection, tree: WorkTree, revision: str, wanted: Targets
+    connection: Connection, tree: Git, revision: str, wanted: Targets
 ) -> list[Comparison]:
     """Compare a commit with the cluster.
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dsgitops.cli.outcome import Asked
-from dsgitops.cli.worktree import desired_of, open_work_tree
+from dsgitops.cli.sources import open_git
+from dsgitops.cli.worktree import desired_of
 from dsgitops.core.model import Ref
 from dsgitops.errors import UsageError
 
@@ -71,7 +72,7 @@ class Goal:
         return sorted(ref for ref in refs if wanted.covers(ref))
 
 
-def goal_of(stack: ExitStack, path: Path, commit: str | None) -> Goal:
+def goal_of(stack: ExitStack, path: Path, config: Path | None, commit: str | None) -> Goal:
     """Find the commit in the work tree around us.
 
     A full hash will do without one: then only what the agent wrote tells what the commit touched.
@@ -79,13 +80,14 @@ def goal_of(stack: ExitStack, path: Path, commit: str | None) -> Goal:
     Args:
         stack: Keeps the work tree open.
         path: Where to look for one.
+        config: Settings whose sources are read instead.
         commit: As the person wrote it; None: HEAD.
 
     Raises:
         UsageError: There is no such commit here, and it is no full hash.
     """
     try:
-        tree = stack.enter_context(open_work_tree(path))
+        tree = stack.enter_context(open_git(path, config))
         found = tree.commit(commit or "HEAD")
     except UsageError:
         full = commit is not None and len(commit) in HASH_LENGTHS and _is_hex(commit)

@@ -15,6 +15,7 @@ from dsgitops.cli import terminal
 from dsgitops.cli.agents import AgentNamespace  # noqa: TC001 - typer reads them
 from dsgitops.cli.connection import Context, Kubeconfig  # noqa: TC001
 from dsgitops.cli.outcome import EXIT_CODES, Outcome, Result, outcome
+from dsgitops.cli.sources import Config  # noqa: TC001
 from dsgitops.cli.target import AllNamespaces, Names, Namespace, Selector  # noqa: TC001
 from dsgitops.cli.worktree import WorkTreePath  # noqa: TC001
 from dsgitops.errors import ClusterUnreachable, UsageError
@@ -49,6 +50,7 @@ def wait(  # noqa: PLR0913 - each is a flag
     selector: Selector = "",
     output: Annotated[Output, typer.Option("-o", "--output", help="text or json")] = Output.TEXT,
     path: WorkTreePath = Path(),
+    config: Config = None,
     agent_namespace: AgentNamespace = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
@@ -73,7 +75,7 @@ def wait(  # noqa: PLR0913 - each is a flag
         selector=selector,
     )
     with ExitStack() as stack:
-        goal = goal_of(stack, path, commit)
+        goal = goal_of(stack, path, config, commit)
         if goal.catalog is None:
             terminal.note("no work tree here has the commit: what it touches is not known")
         waiting = Waiting(connection, wanted, agent_namespace, goal)

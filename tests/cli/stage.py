@@ -234,6 +234,17 @@ class Stage:
             for pod in self.world.pods(namespace, name)
         }
 
+    def settings(self):
+        """A settings file that names the repository; its path."""
+        file = self.folder / "dsgitops.yaml"
+        source = {"name": "node-agents", "url": f"file://{self.repository.path}"}
+        content = {
+            "namespaces": ["logging", "monitoring"],
+            "sources": [source | {"ref": {"branch": "main"}}],
+        }
+        file.write_text(yaml.safe_dump(content))
+        return str(file)
+
     # ------------------------------------------------------------------ the verbs
 
     def run(self, *arguments: str, cwd=None) -> Ran:

@@ -213,3 +213,21 @@ def test_fields_that_others_hold_and_git_does_not_have_are_shown_to_go(stage):
     assert "-      hostNetwork: true" in ran.out
     assert "template changed: 3 nodes restart" in ran.out
     assert "fields that others hold may go too" in without_rights.err
+
+
+def test_with_settings_git_is_read_from_their_sources(stage, tmp_path):
+    stage.commit({PATH: daemonset()})
+    stage.settle()
+    first = stage.repository.git("rev-parse", "HEAD")
+    stage.commit({PATH: daemonset(tag="v2")})
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    ran = stage.run("diff", "-A", "--config", stage.settings(), cwd=elsewhere)
+    same = stage.run(
+        "diff", "-A", "--config", stage.settings(), "--commit", first[:8], cwd=elsewhere
+    )
+
+    assert ran.code == 1
+    assert "template changed: 3 nodes restart" in ran.out
+    assert (same.code, same.out) == (0, "")

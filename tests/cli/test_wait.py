@@ -217,6 +217,19 @@ def test_a_full_hash_will_do_where_there_is_no_work_tree(stage, tmp_path):
     assert "there is no Git work tree here" in short.err
 
 
+def test_with_settings_the_commit_is_looked_up_in_their_sources(stage, tmp_path):
+    stage.commit(FIRST)
+    stage.settle()
+    unread = stage.commit({PATH: daemonset(tag="v2")})
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+
+    ran = wait(stage, "--config", stage.settings(), timeout="0s", cwd=folder)
+
+    assert ran.code == 4
+    assert f"{unread[:7]} was not read by the agent yet" in ran.out
+
+
 def test_a_commit_that_gates_hold_back_is_not_finished(stage):
     stage.commit(FIRST)
     stage.settle()
