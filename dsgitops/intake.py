@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from dsgitops.core import manifest
 from dsgitops.core.model import Desired, Policy, Problem, Ref, Unreadable
+from dsgitops.core.narrate import short
+from dsgitops.errors import SourceRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -108,18 +110,20 @@ class Intake:
 
         Raises:
             SourceUnreachable: The mirror cannot be read now.
+            SourceRefused: The commit, or the DaemonSet in it, is not there any more.
         """
         source = self.sources.get(action.source)
         commit = action.commit.rpartition(":")[2]
         tree = source.at(commit) if source else None
         if source is None or tree is None:
-            return
+            raise _gone(action)
         files = tuple(each for each in tree.files if each.path == action.path)
         blobs = source.read(each.blob for each in files)
         parsed = [manifest.read(blobs[each.blob], path=each.path) for each in files]
         found = self.reader(parsed, action.source, tree.display).desired.get(action.ref)
-        if found is not None:
-            self.recalled[action.ref] = found
+        if found is None:
+            raise _gone(action)
+        self.recalled[action.ref] = found
 
     def tell_read(self, voice: Voice, now: datetime, *, settled: bool) -> None:
         """Tell which commits were taken in, once every decision about them was made."""
@@ -195,6 +199,13 @@ class Intake:
             manifest_invalid=manifest_invalid,
             policy=self.policy,
         )
+
+
+def _gone(action: Recall) -> SourceRefused:
+    return SourceRefused(
+        f"{action.ref} is not to be found at {short(action.commit)} any more",
+        remedy="push content that works: it is rolled out as it is",
+    )
 
 
 def _kept(before: Desired | None, after: Desired) -> Desired:
