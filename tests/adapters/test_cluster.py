@@ -396,10 +396,10 @@ def test_an_api_server_away_makes_all_blind_and_tells_so(running):
     running.tap.down = True
     for stream in running.tap.streams:
         stream.close()
-    running.go(10)
+    running.go(3)
     assert running.observe().live_since is not None, "too short to matter"
 
-    touched = running.go(80)
+    touched = running.go(10)
     assert REF in touched
     assert running.observe().live_since is None
     assert running.observe().live is not None, "what was seen last is still shown"

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 SILENCE = timedelta(seconds=75)
 """A bookmark comes every 60 s; a watch that says nothing for longer is dead or misled."""
+LOST = timedelta(seconds=5)
+"""Without a watch for longer than this, the copy is not live: nobody's deadline may pass on it."""
 WATCH_SECONDS = (240, 300)
 """`timeoutSeconds`, drawn anew for each watch, so that many do not end at once."""
 BACKOFF_FIRST = 0.5
@@ -109,6 +111,10 @@ class Reflector:
         self._watch: Stream | None = None
         self._opened: datetime | None = None
         self._heard: datetime | None = None
+        self._lost: datetime | None = None
+        """Since when no watch could be had; None: there is one, or there was no fault."""
+        self._answered: datetime | None = None
+        """When a watch was had again."""
         self._body = b""
         """Of a watch that was refused."""
         self._closed = False
@@ -130,9 +136,11 @@ class Reflector:
         return min(due, self._heard + SILENCE)
 
     def live_at(self, now: datetime) -> datetime | None:
-        """Return `live_since`, unless nothing was heard for too long before `now`."""
-        fresh = self._heard is not None and now - self._heard <= SILENCE
-        return self.live_since if fresh else None
+        """Return `live_since`, unless nothing was heard, or no watch had, for too long."""
+        heard = [each for each in (self._heard, self._answered) if each is not None]
+        fresh = bool(heard) and now - max(heard) <= SILENCE
+        lost = self._lost is not None and now - self._lost > LOST
+        return self.live_since if fresh and not lost else None
 
     def seen(self, version: str) -> bool:
         """Whether the watch has come as far as `version`: what it does not show is gone."""
@@ -193,6 +201,7 @@ class Reflector:
         self._version = self._newest = listing.version
         self._older = 0
         self.synced, self.fault = True, None
+        self._regain(now)
         self._hear(now)
         self._open(now)
 
@@ -232,6 +241,8 @@ class Reflector:
             if watch.ended:
                 self._refused(watch, now)
             return
+        if watch.status == 200 and not watch.ended:
+            self._regain(now)
         for line in lines:
             if not self._take_line(line, now):
                 return
@@ -268,6 +279,14 @@ class Reflector:
         self.fault = None
         if self.live_since is None:
             self.live_since = now
+
+    def _regain(self, now: datetime) -> None:
+        """The server answers again: what was missed comes now, so the copy is live from here."""
+        if self._lost is None:
+            return
+        if now - self._lost > LOST:
+            self.live_since = now
+        self._lost, self._answered = None, now
 
     def _deadline(self) -> datetime:
         """When an open watch has been silent for too long."""
@@ -310,6 +329,7 @@ class Reflector:
         self._hang_up()
         self.fault = error
         self._failures += 1
+        self._lost = self._lost or now
         if isinstance(error, Stale) or self._failures > RESUMES_MAX:
             self._version = ""  # list anew
         if isinstance(error, Stale):
