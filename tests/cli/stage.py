@@ -107,6 +107,7 @@ class Stage:
 
     folder: Path
     nodes: int = 3
+    policy: Policy = POLICY
     lock: threading.RLock = field(default_factory=threading.RLock)
     drive: Drive | None = None
 
@@ -132,7 +133,9 @@ class Stage:
             self.folder / "cache",
         )
         terms = Terms(
-            source="node-agents", namespaces=frozenset({"logging", "monitoring"}), policy=POLICY
+            source="node-agents",
+            namespaces=frozenset({"logging", "monitoring"}),
+            policy=self.policy,
         )
         self.lease = Lease(
             transport,

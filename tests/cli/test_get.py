@@ -238,6 +238,21 @@ def test_what_the_agent_waits_for_is_told_although_no_record_says_it(stage):
     assert f"{PATH}:" in item["message"]
 
 
+def test_what_somebody_changed_is_out_of_sync_and_of_no_commit(stage):
+    stage.commit({PATH: daemonset()})
+    stage.settle()
+    changed = yaml.safe_load(daemonset(tag="by-hand"))
+    changed["metadata"]["annotations"] = stage.live()["metadata"]["annotations"]
+    with stage.lock:
+        stage.world.apply(changed)
+        stage.world.advance(0.5)
+
+    item = only(stage.run("get", "-n", "logging", "-o", "json"))
+
+    assert item["sync"] == "OutOfSync"
+    assert item["liveCommit"] is None
+
+
 def test_watching_prints_a_row_a_change(stage, monkeypatch):
     stage.commit({PATH: daemonset()})
     stage.settle()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
-from stage import PATH, daemonset
+from stage import PATH, POLICY, Stage, daemonset
 
 from dsgitops.core import record as records
 from dsgitops.sim.access import Rule
@@ -118,6 +119,32 @@ def test_record_and_template_travel_in_one_write(twice):
     assert record["phase"] == "RollingBack"
     assert written["spec"]["updateStrategy"]["type"] == "RollingUpdate"
     assert written["metadata"]["annotations"]["kubernetes.io/change-cause"].endswith(twice.first)
+
+
+def test_where_rollback_is_manual_a_person_does_what_the_agent_does_not(tmp_path):
+    stage = Stage(tmp_path, policy=replace(POLICY, rollback="manual"))
+    try:
+        good = stage.commit({PATH: daemonset()})
+        stage.settle()
+        before = stage.hashes()
+        stage.commit({PATH: daemonset(tag="2-never-ready")})
+        stage.play_until_phase("Held")
+        (failed,) = stage.run("get", "-A", "-o", "json").json["items"]
+        held_by = stage.live()["spec"]["updateStrategy"]["type"]
+
+        ran = stage.run("rollback", AGENT, "--reason", "enough")
+        stage.play(1)
+        stage.play_until_phase("Held")
+
+        assert (failed["health"], failed["reason"]) == ("Failed", "RolloutFailed")
+        assert held_by == "OnDelete"
+        assert f"goes back to {good[:7]} (revision 1): 1 pod restart" in ran.out
+        assert stage.live()["spec"]["updateStrategy"]["type"] == "RollingUpdate"
+        assert stage.hashes() == before
+        assert stage.record()["reason"] == "RolledBack"
+        assert stage.record()["quarantine"][0]["class"] == "ReadinessProbeFailed"
+    finally:
+        stage.close()
 
 
 def test_where_it_is_already_it_does_not_go_and_names_where_it_could(twice):
