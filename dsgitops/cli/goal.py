@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from dsgitops.cli.outcome import Asked
-from dsgitops.cli.sources import open_git
+from dsgitops.cli.sources import HASH_LENGTHS, open_git
 from dsgitops.cli.worktree import desired_of
 from dsgitops.core.model import Ref
 from dsgitops.errors import UsageError
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from dsgitops.cli.agents import Agents
     from dsgitops.cli.target import Targets
     from dsgitops.core.catalog import Catalog
-
-HASH_LENGTHS = (40, 64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +51,21 @@ class Goal:
             wrong=wrong,
             known=self.catalog is not None,
             was_read=self._was_read(source, agents),
-            contains=self.contains,
+            contains=partial(self._contains, agents),
         )
+
+    def _contains(self, agents: Agents, ancestor: str, commit: str) -> bool | None:
+        """Whether one commit comes after another: CI often has only the newest, agents know more.
+
+        An agent lists commits so that each comes before those that it contains.
+        """
+        known = self.contains(ancestor, commit)
+        if known is not None:
+            return known
+        for each in agents.readings():
+            if ancestor in each.commits and commit in each.commits:
+                return each.commits.index(commit) <= each.commits.index(ancestor)
+        return None
 
     def _was_read(self, source: str, agents: Agents) -> bool:
         readings = [agents.reading(source)] if source else agents.readings()

@@ -27,6 +27,7 @@ Config = Annotated[
 ]
 HEAD = "HEAD"
 HASH_DIGITS_MIN = 7
+HASH_LENGTHS = (40, 64)
 
 
 class Git(Protocol):
@@ -74,7 +75,7 @@ class Sources:
         digits = revision.lower()
         if len(digits) >= HASH_DIGITS_MIN:
             for source in self.sources:
-                if source.at(digits) is not None:
+                if len(digits) in HASH_LENGTHS and source.at(digits) is not None:
                     return digits
                 for known in source.history():
                     if known.startswith(digits):

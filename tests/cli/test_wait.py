@@ -93,6 +93,26 @@ def test_a_commit_that_a_newer_one_overtook_is_5(stage):
     assert f"superseded: {newer[:7]} came after {overtaken[:7]}" in ran.out
 
 
+def test_ci_has_often_no_history_and_is_told_all_the_same(stage):
+    stage.commit(FIRST)
+    stage.settle()
+    overtaken = stage.commit({PATH: daemonset(tag="v2")})
+    clone = stage.folder / "clone"
+    stage.repository.git("clone", "-q", "--depth=1", f"file://{stage.repository.path}", str(clone))
+    unread = wait(stage, timeout="0s", cwd=clone)
+    stage.play_until_phase("Canary")
+    in_flight = wait(stage, timeout="0s", cwd=clone)
+    stage.commit({PATH: daemonset(tag="v3")})
+    stage.play(15)
+
+    superseded = wait(stage, cwd=clone)
+    without_any = wait(stage, "--commit", overtaken, cwd=stage.folder)
+
+    assert (unread.code, in_flight.code) == (4, 4)
+    assert superseded.code == 5
+    assert without_any.code == 5
+
+
 def test_content_that_an_earlier_commit_made_fail_is_6(stage):
     stage.commit(FIRST)
     stage.settle()
@@ -225,9 +245,16 @@ def test_with_settings_the_commit_is_looked_up_in_their_sources(stage, tmp_path)
     folder.mkdir()
 
     ran = wait(stage, "--config", stage.settings(), timeout="0s", cwd=folder)
+    stage.play(20)
+    stage.settle()
+    short = wait(
+        stage, "--config", stage.settings(), "--commit", unread[:8], "-o", "json", cwd=folder
+    )
 
     assert ran.code == 4
     assert f"{unread[:7]} was not read by the agent yet" in ran.out
+    assert short.code == 0
+    assert short.json["commit"] == unread
 
 
 def test_a_commit_that_gates_hold_back_is_not_finished(stage):
