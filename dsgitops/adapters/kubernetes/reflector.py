@@ -131,16 +131,22 @@ class Reflector:
         if self._closed or self._list is not None:
             return None
         due = self._deadline() if self._watch is not None else self._due or now
-        if self.live_since is None or self._heard is None:
+        last = self._last_sign()
+        if self.live_since is None or last is None:
             return due
-        return min(due, self._heard + SILENCE)
+        return min(due, last + SILENCE)
 
     def live_at(self, now: datetime) -> datetime | None:
         """Return `live_since`, unless nothing was heard, or no watch had, for too long."""
-        heard = [each for each in (self._heard, self._answered) if each is not None]
-        fresh = bool(heard) and now - max(heard) <= SILENCE
+        last = self._last_sign()
+        fresh = last is not None and now - last <= SILENCE
         lost = self._lost is not None and now - self._lost > LOST
         return self.live_since if fresh and not lost else None
+
+    def _last_sign(self) -> datetime | None:
+        """When the server was last heard: a line, or an answer after a time without."""
+        signs = [each for each in (self._heard, self._answered) if each is not None]
+        return max(signs, default=None)
 
     def seen(self, version: str) -> bool:
         """Whether the watch has come as far as `version`: what it does not show is gone."""
