@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from dsgitops.core.model import Ref
 from dsgitops.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from contextlib import ExitStack
     from pathlib import Path
 
@@ -75,12 +76,24 @@ class Goal:
             if each is not None and each.commits
         )
 
-    def refs(self, wanted: Targets, home: str) -> list[Ref]:
-        """Return the DaemonSets that the commit has, as far as the command is about them."""
+    def refs(self, wanted: Targets, home: str, paths: Iterable[str]) -> list[Ref]:
+        """Return the DaemonSets that the commit has, as far as the command is about them.
+
+        Args:
+            wanted: What the command is about.
+            home: The person's own namespace.
+            paths: Files of what is managed already: other folders are other clusters'.
+        """
         if self.catalog is None or wanted.selector:
             return []
         around = wanted.namespace or home
-        refs = {Ref(ref.namespace or around, ref.name) for ref in self.catalog.desired}
+        folders = [posixpath.dirname(path) for path in paths]
+        folder = posixpath.commonpath(folders) if folders else ""
+        refs = {
+            Ref(ref.namespace or around, ref.name)
+            for ref, desired in self.catalog.desired.items()
+            if not folder or desired.path.startswith(f"{folder}/")
+        }
         return sorted(ref for ref in refs if wanted.covers(ref))
 
 

@@ -21,6 +21,8 @@ from dsgitops.cli.worktree import WorkTreePath  # noqa: TC001
 from dsgitops.errors import ClusterUnreachable, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dsgitops.cli.connection import Connection
     from dsgitops.cli.goal import Goal
     from dsgitops.cli.status import Status
@@ -188,23 +190,22 @@ class Waiting:
         found: dict[Ref, Status | None] = {each.view.live.ref: each for each in judged}
         if wanted.refs:
             return {ref: found.get(ref) for ref in wanted.refs}
-        managed: dict[Ref, Status | None] = {
-            each.view.live.ref: each for each in judged if each.view.record is not None
-        }
-        return managed or self._of_commit()
+        return self._of_all(judged)
 
-    def _of_commit(self) -> dict[Ref, Status | None]:
-        """Nothing is managed yet: what the commit has will be.
+    def _of_all(self, judged: Sequence[Status]) -> dict[Ref, Status | None]:
+        """Return what is managed, and what the commit adds to it.
 
         Raises:
-            UsageError: It has nothing either.
+            UsageError: There is nothing of either.
         """
-        refs = self.goal.refs(self.wanted, self.connection.namespace)
-        if not refs:
+        managed = {each.view.live.ref: each for each in judged if each.view.record is not None}
+        paths = [each.view.record.path for each in managed.values() if each.view.record]
+        added = self.goal.refs(self.wanted, self.connection.namespace, filter(None, paths))
+        if not managed and not added:
             raise UsageError(
                 f"no DaemonSet {self.wanted.where} is managed by dsgitops", remedy="give -n or -A"
             )
-        return dict.fromkeys(refs)
+        return {**dict.fromkeys(added), **managed}
 
 
 def _tell(ref: Ref, found: Outcome) -> None:

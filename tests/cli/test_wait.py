@@ -211,6 +211,27 @@ def test_without_names_all_of_the_namespace_must_be_there(stage):
     assert "logging/other: failed" in ran.out
 
 
+def test_without_names_what_the_commit_adds_to_the_folder_is_waited_for_too(stage):
+    stage.commit(FIRST)
+    stage.settle()
+    stage.commit(
+        {
+            "clusters/prod/new.yaml": daemonset(name="new"),
+            "clusters/dev/other.yaml": daemonset(name="elsewhere", namespace="nowhere"),
+        }
+    )
+    before = stage.run("wait", "-n", "logging", "--timeout", "0s")
+
+    with stage.playing():
+        ran = stage.run("wait", "-n", "logging", "--timeout", "20s")
+
+    assert before.code == 4
+    assert "logging/new: not made by the agent yet" in before.out
+    assert ran.code == 0
+    assert "logging/new: finished" in ran.out
+    assert "elsewhere" not in before.out + ran.out
+
+
 def test_what_neither_cluster_nor_commit_has_is_a_mistake(stage):
     stage.commit(FIRST)
     stage.settle()
