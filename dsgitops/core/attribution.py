@@ -29,6 +29,8 @@ ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 """Before everything: the stamp of what has none."""
 _SECOND = timedelta(seconds=1)
 _SECONDS_MAX = 10**8
+_NODE_AT_WORK = timedelta(seconds=10)
+"""Longer than a healthy node needs for a pod's network and volumes."""
 
 
 @dataclass(slots=True)
@@ -312,7 +314,7 @@ class Survey:
         q = self.question
         condition = pod.conditions.get("ContainersReady")
         lost = condition.since if condition is not None and condition.status != "True" else None
-        stamps = (pod.created, look.node.ready_since, lost)
+        stamps = (pod.created, look.node.ready_since, lost, _could_start(pod))
         look.begins = max(each or ALWAYS for each in stamps)
         if q.started is None or q.live_since is None or q.by_people:
             return
@@ -366,6 +368,17 @@ def began(pod: Pod) -> datetime | None:
         if stamp is not None
     ]
     return min(stamps, default=None)
+
+
+def _could_start(pod: Pod) -> datetime | None:
+    """Return when the node had network and volumes for the pod, where it took its time for them.
+
+    What the node owed is no time of the revision's: it may start, and be late, from here.
+    """
+    able = pod.conditions.get("PodReadyToStartContainers")
+    if able is None or able.status != "True" or able.since is None or pod.created is None:
+        return None
+    return able.since if able.since - pod.created > _NODE_AT_WORK else None
 
 
 def _ran_on(pod: Pod, lost: datetime | None) -> bool:
