@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from dsgitops.core.model import EMPTY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from dsgitops.core.actions import Action
@@ -173,6 +173,10 @@ class Source(Protocol):
         Raises:
             SourceUnreachable: The mirror is damaged; it will be fetched anew.
         """
+        ...
+
+    def history(self) -> Sequence[str]:
+        """Return the commits of what is in force, newest first, at most 50."""
         ...
 
     def contains(self, ancestor: str, commit: str) -> bool | None:

@@ -319,6 +319,7 @@ def simulated(  # noqa: PLR0913 - each is one choice of the demo or the test
     policy: Policy,
     voice: Voice,
     interval: timedelta,
+    tells: bool = False,
 ) -> Drive:
     """Return the same agent in a simulated world: only time and threads differ.
 
@@ -329,8 +330,11 @@ def simulated(  # noqa: PLR0913 - each is one choice of the demo or the test
         policy: Of every DaemonSet that does not say otherwise.
         voice: Who is told.
         interval: Between two polls, in virtual time.
+        tells: Also keep the Lease and write Events: for those who look in with kubectl.
     """
     from dsgitops.adapters.kubernetes.cluster import KubernetesCluster  # noqa: PLC0415
+    from dsgitops.adapters.kubernetes.voice import ClusterVoice  # noqa: PLC0415
+    from dsgitops.adapters.voices import Voices  # noqa: PLC0415
     from dsgitops.sim.drive import Drive, InlineHands, VirtualPolls  # noqa: PLC0415
 
     allowed = frozenset(namespaces)
@@ -357,5 +361,27 @@ def simulated(  # noqa: PLR0913 - each is one choice of the demo or the test
         clock=world.clock,
     )
     drive = Drive(world=world, agent=agent, polls=polls)
+    if tells:
+        lease, events = _simulated_chat(world, wake)
+        told = ClusterVoice(events, lease, lambda name: sources[name].history())
+        agent.voice = Voices(voice, told)
+        drive.chats = (lease, events)
     wakes.append(drive.wake)
     return drive
+
+
+def _simulated_chat(world: World, wake: Wake) -> tuple[Lease, Events]:
+    from dsgitops.adapters.kubernetes.events import Events  # noqa: PLC0415
+    from dsgitops.adapters.kubernetes.lease import Lease  # noqa: PLC0415
+    from dsgitops.adapters.kubernetes.lists import Inline  # noqa: PLC0415
+
+    lease = Lease(
+        world.transport(),
+        namespace="default",
+        identity="dsgitops-demo",
+        election=False,
+        run=Inline(),
+        monotonic=world.clock.monotonic,
+        wake=wake,
+    )
+    return lease, Events(world.transport(), instance="dsgitops-demo", run=Inline(), wake=wake)

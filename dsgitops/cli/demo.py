@@ -60,7 +60,7 @@ def demo(
     folder = Path(tempfile.mkdtemp(prefix="dsgitops-demo-"))
     screen = _screen(scenario, nodes, speed)
     try:
-        stage = build(folder, nodes=nodes, show=screen.line)
+        stage = build(folder, nodes=nodes, show=screen.line, serve=serve)
         _introduce(nodes, speed)
         server = _serve(stage, folder) if serve else None
         with screen:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,6 @@ from dsgitops.core.model import NodeState, Phase, Policy, Reason, Ref
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
     from dsgitops.core.model import Decision
     from dsgitops.ports import Source
@@ -156,7 +155,9 @@ def examples() -> Path:
     return Path(str(resources.files("dsgitops"))).parent / "examples" / "repo"
 
 
-def build(folder: Path, *, nodes: int, show: Callable[[Line], None], seed: int = 1) -> Stage:
+def build(
+    folder: Path, *, nodes: int, show: Callable[[Line], None], seed: int = 1, serve: bool = False
+) -> Stage:
     """Set the stage: the cluster, the repository with its first commit, the agent.
 
     Args:
@@ -164,14 +165,17 @@ def build(folder: Path, *, nodes: int, show: Callable[[Line], None], seed: int =
         nodes: How many there are, over three zones.
         show: Called with every line.
         seed: Of all chance in the cluster.
+        serve: Whether people look in from outside.
     """
     from dsgitops import wiring  # noqa: PLC0415 - loads the client libraries
     from dsgitops.adapters.git import address, revision  # noqa: PLC0415
     from dsgitops.adapters.git.source import GitSource, Tracked  # noqa: PLC0415
+    from dsgitops.sim.clock import START  # noqa: PLC0415
     from dsgitops.sim.repository import Repository  # noqa: PLC0415
     from dsgitops.sim.world import World  # noqa: PLC0415
 
-    world = World(nodes=nodes, zones=ZONES, seed=seed, provides=True)
+    start = datetime.now(UTC) if serve else START  # kubectl shows ages by the real clock
+    world = World(nodes=nodes, zones=ZONES, seed=seed, start=start, provides=True)
     for namespace in NAMESPACES:
         world.make_namespace(namespace)
     root = examples()
@@ -198,5 +202,6 @@ def build(folder: Path, *, nodes: int, show: Callable[[Line], None], seed: int =
         policy=POLICY,
         voice=stage,
         interval=INTERVAL,
+        tells=serve,
     )
     return stage

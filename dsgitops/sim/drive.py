@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from dsgitops.errors import DsgitopsError
 from dsgitops.ports import Done, Polled
@@ -30,6 +30,18 @@ _LEAST = timedelta(microseconds=1)
 BREATH = timedelta(milliseconds=50)
 """Between two turns that watches asked for: what comes in a burst is looked at once, as the loop on
 a real cluster does (`wiring.BREATH_SECONDS`)."""
+
+
+class Chat(Protocol):
+    """Something that writes to the cluster at times of its own."""
+
+    def pump(self, now: datetime) -> None:
+        """Write what is due."""
+        ...
+
+    def next_timer(self, now: datetime) -> datetime | None:
+        """Return when something will be."""
+        ...
 
 
 class InlineHands:
@@ -88,6 +100,8 @@ class Drive:
     polls: VirtualPolls
     pace: Callable[[datetime], None] = field(default=lambda _at: None)
     """Called before time moves to an instant: a demo sleeps here, a test does not."""
+    chats: tuple[Chat, ...] = ()
+    """What else the agent says to the cluster: Events, its Lease."""
     awake: bool = True
     _look: datetime | None = None
     _turned: datetime | None = None
@@ -105,7 +119,10 @@ class Drive:
             self.awake = False
             self._turned = now
             self._look = self.agent.turn()
+        for chat in self.chats:
+            chat.pump(now)
         instants = [until, self._look, self.polls.next_due(), self.world.next_event()]
+        instants += [chat.next_timer(now) for chat in self.chats]
         if self.awake and self._turned is not None:
             instants.append(self._turned + BREATH)
         at = min(each for each in instants if each is not None)
