@@ -220,5 +220,5 @@ def test_a_new_agent_that_knows_nothing_writes_nothing(synced):
     sync.start()
     sync.run(timedelta(minutes=2))
 
-    assert set(sync.drive.agent.decisions) == set(refs)
+    assert set(sync.drive.agent.decisions) >= set(refs)
     assert sync.log.writes[written:] == []
