@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 RECORDINGS ?= ../shared/recordings
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test check judge docs bench lock clean
+.PHONY: help demo test cluster-test check judge docs bench lock clean
 
 help: ## Print this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/run.stamp: requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -25,6 +25,10 @@ demo: $(VENV)/run.stamp ## The main job on a simulated cluster; ends by itself (
 
 test: $(VENV)/dev.stamp ## Every test that needs no cluster
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+cluster-test: $(VENV)/dev.stamp ## Contract and agent on a real control plane (builds it: needs Go)
+	@$(BIN)/python tests/cluster/binaries.py
+	@DSGITOPS_CLUSTER=real $(BIN)/python -m pytest tests/cluster tests/contract $(ARGS)
 
 check: $(VENV)/dev.stamp ## Format, lint, types, layers, docs
 	@$(BIN)/ruff format --check --quiet .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,10 @@ class Cluster:
     """Let time pass until something holds (at most 2 minutes of the cluster's time)."""
     pass_time: Callable[[float], None]
     """Let so many seconds of the cluster's time pass."""
+    rest: Callable[[], None]
+    """Let time pass until nothing is left to happen by itself."""
+    quiet: float = 0.0
+    """After so many seconds without a line a watch has told all that it had to tell."""
 
     def call(self, method, path, body=None, *, media=JSON, accept=JSON, agent="other", **query):
         data = (
@@ -89,10 +94,24 @@ class Cluster:
         request = Request(
             method="GET", path=self.path(resource=resource), query=given, headers={"Accept": accept}
         )
-        return self.transport.open(request, lambda: None)
+        stream = self.transport.open(request, lambda: None)
+        while self.quiet and not (stream.status or stream.ended):
+            time.sleep(0.01)
+        return stream
+
+    def lines(self, stream: Stream) -> list[bytes]:
+        """Take what a watch has to tell; a real one needs a moment to tell it."""
+        found = news = stream.lines()
+        until = time.monotonic() + self.quiet
+        while time.monotonic() < until:
+            time.sleep(0.02)
+            if news := stream.lines():
+                found = [*found, *news]
+                until = time.monotonic() + self.quiet
+        return found
 
     def events(self, stream: Stream) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in stream.lines()]
+        return [json.loads(line) for line in self.lines(stream)]
 
 
 def manifest(name="agent", **spec) -> dict[str, Any]:

@@ -12,7 +12,7 @@ def settled(cluster, body=None):
     answer = cluster.apply(body or manifest())
     assert answer.status == 201, answer.body
     assert cluster.settle(lambda: cluster.get()["status"].get("numberAvailable") == 12)
-    cluster.pass_time(10)
+    cluster.rest()
     return cluster.get()
 
 

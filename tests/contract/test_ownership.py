@@ -320,7 +320,7 @@ def test_the_same_content_again_keeps_version_and_times(cluster):
     live = cluster.apply(forward(manifest(), None, "1")).body
     cluster.settle(observed(cluster))
     live = cluster.get()
-    cluster.pass_time(10)
+    cluster.pass_time(2)
 
     again = cluster.apply(forward(manifest(), None, "1")).body
     by_merge = cluster.patch({"metadata": {"annotations": {RECORD: "1"}}}).body
@@ -585,9 +585,9 @@ def test_a_rollback_owns_what_it_brought_back(cluster):
 
 def test_entries_keep_their_order_and_time_stamps(cluster):
     cluster.create(manifest())
-    cluster.pass_time(5)
+    cluster.pass_time(2)
     cluster.apply(manifest(minReadySeconds=1))
-    cluster.pass_time(5)
+    cluster.pass_time(2)
     live = cluster.patch({"metadata": {"annotations": {"x": "y"}}}, media=MERGE).body
 
     entries = [each for each in live["metadata"]["managedFields"] if not each.get("subresource")]

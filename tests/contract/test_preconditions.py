@@ -57,7 +57,7 @@ def test_both_wrong_is_the_version_s_conflict(cluster, media):
 def test_both_right_is_written(cluster, media):
     live = cluster.create(manifest()).body
     cluster.settle(lambda: cluster.get()["status"].get("observedGeneration") == 1)
-    cluster.pass_time(20)
+    cluster.rest()
     live = cluster.get()
 
     answer = write(cluster, media, preconditions(live))
@@ -120,7 +120,7 @@ def test_a_json_patch_whose_test_fails_is_refused_without_details(cluster):
 
 def test_a_json_patch_with_the_right_version_is_written(cluster):
     cluster.create(manifest())
-    cluster.pass_time(20)
+    cluster.rest()
     live = cluster.get()
     patch = [
         {
@@ -143,7 +143,7 @@ def test_a_json_patch_with_the_right_version_is_written(cluster):
 def one_pod(cluster):
     cluster.create(manifest())
     assert cluster.settle(lambda: cluster.get()["status"].get("numberAvailable") == 12)
-    cluster.pass_time(5)
+    cluster.rest()
     return cluster.pods()[0]
 
 

@@ -1,0 +1,357 @@
+"""A real control plane on loopback: etcd, API server, controller manager, scheduler, fake nodes.
+
+Everything it writes is in one folder, every process is a child that dies with us (even when we
+are killed), and every port derives from an index, so that several can run side by side.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import secrets
+import shutil
+import signal
+import ssl
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dsgitops.adapters.kubernetes.transport import connect
+from dsgitops.ports import Request
+
+if TYPE_CHECKING:
+    from cluster.binaries import Binaries
+
+READY_SECONDS_MAX = 90.0
+"""From a start to an answer; 4 s on an idle machine, far more beside a build."""
+_FIRST_PORT = 26400
+_PORTS_EACH = 10
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+
+
+def _die_with_parent() -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@dataclass
+class Part:
+    """One process, and how to start it again."""
+
+    name: str
+    arguments: list[str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen(
+                self.arguments,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                cwd=self.log.parent,
+                start_new_session=True,  # Ctrl-C is ours to handle
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - only sets a signal
+            )
+
+    def kill(self) -> None:
+        """End it at once: an API server that is asked politely drains for a minute."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(10)
+            self.process = None
+
+    @property
+    def last_words(self) -> str:
+        return self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
+
+
+@dataclass
+class ControlPlane:
+    """Kubernetes without kubelets: its nodes are kwok's, whose pods are Ready at once."""
+
+    binaries: Binaries
+    folder: Path
+    index: int = 0
+    parts: dict[str, Part] = field(default_factory=dict)
+    token: str = field(default_factory=lambda: secrets.token_hex(16))
+
+    # ------------------------------------------------------------------ up and down
+
+    def start(self) -> None:
+        """Start everything and wait until it serves.
+
+        Raises:
+            RuntimeError: A part ended, or did not answer in time; its last words are told.
+        """
+        self._write_files()
+        self._run("etcd", self._etcd())
+        self._run("apiserver", self._api_server())
+        self.wait_for_api()
+        self._run("controller-manager", self._controller_manager())
+        self._run("scheduler", self._scheduler())
+        self._run("kwok", self._kwok())
+        self._wait("controller-manager", f"{self._url(3)}/healthz")
+
+    def stop(self) -> None:
+        """End every process; the folder stays."""
+        for part in reversed(self.parts.values()):
+            part.kill()
+
+    def wait_for_api(self) -> None:
+        self._wait("apiserver", f"{self.url}/readyz")
+
+    def _run(self, name: str, arguments: list[str]) -> None:
+        part = Part(name, arguments, self.folder / f"{name}.log")
+        self.parts[name] = part
+        part.start()
+
+    def _wait(self, name: str, url: str) -> None:
+        part, ends = self.parts[name], time.monotonic() + READY_SECONDS_MAX
+        while time.monotonic() < ends:
+            assert part.process is not None, "it was started"
+            if part.process.poll() is not None:
+                raise RuntimeError(f"{name} ended by itself:\n{part.last_words}")
+            if self._answers(url):
+                return
+            time.sleep(0.1)
+        raise RuntimeError(f"{name} is not ready:\n{part.last_words}")
+
+    def _answers(self, url: str) -> bool:
+        asked = urllib.request.Request(url, headers={"Authorization": f"Bearer {self.token}"})
+        trusting = ssl._create_unverified_context()  # a certificate of its own, on loopback
+        try:
+            with urllib.request.urlopen(asked, timeout=5, context=trusting) as answer:
+                return answer.status == 200
+        except (urllib.error.URLError, OSError):
+            return False
+
+    # ------------------------------------------------------------------ what it is made of
+
+    @property
+    def url(self) -> str:
+        return self._url(2)
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.folder / "kubeconfig.yaml"
+
+    def _port(self, number: int) -> int:
+        return _FIRST_PORT + self.index * _PORTS_EACH + number
+
+    def _url(self, number: int, scheme: str = "https") -> str:
+        return f"{scheme}://127.0.0.1:{self._port(number)}"
+
+    def _write_files(self) -> None:
+        key = self.folder / "sa.key"
+        for command in (["genrsa", "-out", key, "2048"], ["rsa", "-in", key, "-pubout", "-out", self.folder / "sa.pub"]):  # fmt: skip
+            subprocess.run(["openssl", *command], check=True, capture_output=True)
+        (self.folder / "tokens.csv").write_text(f'{self.token},admin,admin,"system:masters"\n')
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "test",
+            "clusters": [
+                {"name": "test", "cluster": {"server": self.url, "insecure-skip-tls-verify": True}}
+            ],
+            "users": [{"name": "admin", "user": {"token": self.token}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+        }
+        self.kubeconfig.write_text(json.dumps(config))
+
+    def _etcd(self) -> list[str]:
+        clients, peers = self._url(0, "http"), self._url(1, "http")
+        return [
+            str(self.binaries["server"]), "--data-dir=etcd", "--unsafe-no-fsync",
+            f"--listen-client-urls={clients}", f"--advertise-client-urls={clients}",
+            f"--listen-peer-urls={peers}", f"--initial-advertise-peer-urls={peers}",
+            f"--initial-cluster=default={peers}",
+        ]  # fmt: skip
+
+    def _api_server(self) -> list[str]:
+        return [
+            str(self.binaries["kube-apiserver"]), f"--etcd-servers={self._url(0, 'http')}",
+            "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1",
+            f"--secure-port={self._port(2)}", "--cert-dir=certs-apiserver",
+            "--token-auth-file=tokens.csv", "--authorization-mode=RBAC",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            "--service-account-signing-key-file=sa.key", "--service-account-key-file=sa.pub",
+            "--service-cluster-ip-range=10.0.0.0/24",
+            "--disable-admission-plugins=ServiceAccount",  # so that pods need no account
+            "--allow-privileged=true", "--endpoint-reconciler-type=none",
+            "--max-requests-inflight=3000", f"--audit-policy-file={self._audit_policy()}",
+            "--audit-log-path=audit.log",
+        ]  # fmt: skip
+
+    def _audit_policy(self) -> Path:
+        """Every request of ours is noted (who, which verb, what), so that tests can count them."""
+        path = self.folder / "audit-policy.json"
+        rules = [
+            {"level": "None", "users": ["system:apiserver", "system:anonymous"]},
+            {"level": "Metadata", "omitStages": ["RequestReceived"]},
+        ]
+        path.write_text(
+            json.dumps({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules})
+        )
+        return path
+
+    def _controller_manager(self) -> list[str]:
+        off = ("bootstrap-signer", "token-cleaner", "horizontal-pod-autoscaler")
+        return [
+            str(self.binaries["kube-controller-manager"]), f"--kubeconfig={self.kubeconfig}",
+            "--root-ca-file=certs-apiserver/apiserver.crt",
+            "--service-account-private-key-file=sa.key",
+            "--controllers=*," + ",".join(f"-{each}-controller" for each in off),
+            "--leader-elect=false", "--kube-api-qps=500", "--kube-api-burst=1000",
+            "--bind-address=127.0.0.1", f"--secure-port={self._port(3)}",
+            "--cert-dir=certs-controller-manager",
+        ]  # fmt: skip
+
+    def _scheduler(self) -> list[str]:
+        return [
+            str(self.binaries["kube-scheduler"]), f"--kubeconfig={self.kubeconfig}",
+            "--leader-elect=false", "--kube-api-qps=500", "--kube-api-burst=1000",
+            "--bind-address=127.0.0.1", f"--secure-port={self._port(4)}",
+            "--cert-dir=certs-scheduler",
+        ]  # fmt: skip
+
+    def _kwok(self) -> list[str]:
+        return [
+            str(self.binaries["kwok"]), f"--kubeconfig={self.kubeconfig}",
+            "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
+            "--node-lease-duration-seconds=40", "-c", str(self.binaries.stages),
+        ]  # fmt: skip
+
+    # ------------------------------------------------------------------ what is in it
+
+    def call(self, method: str, path: str, body: object = None, *, media: str = "application/json"):
+        """Send one request as the cluster's admin; return the answer's body, read."""
+        transport = connect(str(self.kubeconfig))
+        try:
+            answer = transport.send(
+                Request(
+                    method=method,
+                    path=path,
+                    headers={"Content-Type": media, "User-Agent": "harness"},
+                    body=b"" if body is None else json.dumps(body).encode(),
+                )
+            )
+        finally:
+            transport.close()
+        found = json.loads(answer.body)
+        assert answer.status < 300, found
+        return found
+
+    def make_namespace(self, name: str) -> str:
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        self.call("POST", "/api/v1/namespaces", body)
+        return name
+
+    def delete_namespace(self, name: str) -> None:
+        """Ask for it; what is in it goes when the controllers get to it."""
+        self.call("DELETE", f"/api/v1/namespaces/{name}")
+
+    def add_nodes(self, count: int, *, cpu: str = "32") -> list[str]:
+        """Add fake nodes, and wait until each is Ready and schedulable."""
+        names = [f"node-{number:04}" for number in range(count)]
+        for name in names:
+            self.call("POST", "/api/v1/nodes", _fake_node(name, cpu))
+        ends = time.monotonic() + READY_SECONDS_MAX
+        while time.monotonic() < ends:
+            nodes = self.call("GET", "/api/v1/nodes")["items"]
+            if all(_is_ready(each) for each in nodes):
+                return names
+            time.sleep(0.2)
+        raise RuntimeError(f"nodes are not ready:\n{self.parts['kwok'].last_words}")
+
+    def label_node(self, name: str, **labels: str) -> None:
+        body = {"metadata": {"labels": labels}}
+        media = "application/merge-patch+json"
+        self.call("PATCH", f"/api/v1/nodes/{name}", body, media=media)
+
+    def requests(self, agent: str) -> list[Asked]:
+        """Return every answered request of a user agent in order, from the audit log."""
+        found = []
+        for line in (self.folder / "audit.log").read_text().splitlines(keepends=True):
+            if not line.endswith("\n"):
+                break  # still being written
+            event = json.loads(line)
+            if event["stage"] == "ResponseComplete" and event["userAgent"].startswith(agent):
+                at = datetime.fromisoformat(event["stageTimestamp"])
+                found.append(Asked(event["verb"], event["requestURI"], at))
+        return found
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request, as the API server noted it."""
+
+    verb: str
+    path: str
+    """With its query."""
+    at: datetime
+
+    @property
+    def writes(self) -> bool:
+        return self.verb in _WRITES and "dryRun=All" not in self.path
+
+
+_WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
+
+
+def _fake_node(name: str, cpu: str) -> dict[str, object]:
+    size = {"cpu": cpu, "memory": "64Gi", "pods": "500"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": name,
+            "annotations": {"kwok.x-k8s.io/node": "fake"},
+            "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux"},
+        },
+        "status": {"allocatable": size, "capacity": size},
+    }
+
+
+def _is_ready(node: dict[str, dict]) -> bool:
+    conditions = {each["type"]: each["status"] for each in node["status"].get("conditions", [])}
+    return conditions.get("Ready") == "True" and not node["spec"].get("taints")
+
+
+@contextmanager
+def running(binaries: Binaries, *, index: int = 0, failed=lambda: False):
+    """Start a control plane for the block; afterwards nothing of it is left.
+
+    Args:
+        binaries: Built ones.
+        index: Which of several on this machine.
+        failed: Whether the logs are worth keeping; asked at the end.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="dsgitops-cluster-"))
+    plane = ControlPlane(binaries, folder, index)
+    good = False
+    try:
+        plane.start()
+        yield plane
+        good = not failed()
+    finally:
+        plane.stop()
+        if not good:
+            _keep_logs(folder, binaries.folder / "failed")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _keep_logs(folder: Path, kept: Path) -> None:
+    place = kept / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    place.mkdir(parents=True, exist_ok=True)
+    for log in folder.glob("*.log"):
+        shutil.copy2(log, place)
+    print(f"\nlogs of the control plane are in {place}")  # noqa: T201 - for whoever ran it

@@ -1,0 +1,208 @@
+"""A team at work: a Git repository, the agent as a process, and a namespace of a real cluster."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import yaml
+from git_repositories import Repository
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NODES = 5
+"""Of the cluster's nodes, those of the team's pool."""
+WAIT_SECONDS = 90.0
+SETTINGS = {
+    "rollout": {
+        "canary": {"nodes": 1, "bakeTime": "2s"},
+        "bakeTime": "3s",
+        "podDeadline": "20s",
+        "progressDeadline": "2m",
+    },
+    "leaderElection": "off",
+}
+
+
+@dataclass
+class Agent:
+    """`dsgitops run` as a process."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def lines(self) -> list[dict]:
+        """What it logged, whole lines only."""
+        text = self.log.read_text()
+        return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+    def reasons(self, name: str) -> list[str]:
+        """Return the reasons of one DaemonSet in order."""
+        found = [each for each in self.lines if each.get("daemonset", "").endswith(f"/{name}")]
+        return [each["reason"] for each in found if "reason" in each]
+
+
+@dataclass
+class Team:
+    """Everything lives below one folder and in one namespace."""
+
+    plane: object
+    namespace: str
+    folder: Path
+    repository: Repository = field(init=False)
+    agents: list[Agent] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.repository = Repository.create(self.folder / "node-agents.git")
+
+    # ------------------------------------------------------------------ Git
+
+    def commit(self, *manifests: dict, message: str = "change") -> str:
+        files = {f"{each['metadata']['name']}.yaml": yaml.safe_dump(each) for each in manifests}
+        return self.repository.commit(files, message=message)
+
+    def manifest(
+        self, name: str = "agent", *, image: str = "registry.example/agent:1", **container
+    ):
+        """Return a DaemonSet on the pool's nodes; keyword arguments go into its container."""
+        labels = {"app": name}
+        return copy.deepcopy({
+            "apiVersion": "apps/v1",
+            "kind": "DaemonSet",
+            "metadata": {"name": name, "namespace": self.namespace},
+            "spec": {
+                "selector": {"matchLabels": labels},
+                "updateStrategy": {"rollingUpdate": {"maxUnavailable": 1}},
+                "template": {
+                    "metadata": {"labels": labels},
+                    "spec": {
+                        "nodeSelector": {"pool": "team"},
+                        "terminationGracePeriodSeconds": 1,
+                        "containers": [{"name": "agent", "image": image, **container}],
+                    },
+                },
+            },
+        })  # fmt: skip
+
+    # ------------------------------------------------------------------ the agent
+
+    @contextmanager
+    def agent(self):
+        """Run the agent for the block; it must still be there at the end, and leave in order."""
+        log = self.folder / f"agent-{len(self.agents)}.log"
+        with log.open("wb") as err:
+            process = subprocess.Popen(
+                self._command(), stderr=err, stdout=subprocess.DEVNULL, env=self._environment()
+            )
+        agent = Agent(process, log)
+        self.agents.append(agent)
+        try:
+            yield agent
+            assert process.poll() is None, log.read_text()
+        finally:
+            process.terminate()
+            try:
+                process.wait(15)
+            finally:
+                process.kill()
+        assert process.returncode == 0, log.read_text()
+
+    def turn(self) -> None:
+        """Let a new agent make one turn and end."""
+        done = subprocess.run(
+            [*self._command(), "--once"], env=self._environment(), capture_output=True, check=False,
+            timeout=60, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+    def _command(self) -> list[str]:
+        config = self.folder / "dsgitops.yaml"
+        source = {"name": "agents", "url": str(self.repository.path), "interval": "1s"}
+        source["ref"] = {"branch": "main"}
+        given = {"cacheDir": str(self.folder / "cache"), "namespaces": [self.namespace]}
+        config.write_text(yaml.safe_dump(SETTINGS | given | {"sources": [source]}))
+        kubeconfig = str(self.plane.kubeconfig)
+        return [sys.executable, "-m", "dsgitops", "run", "--config", str(config),
+                "--kubeconfig", kubeconfig, "--log-format", "json"]  # fmt: skip
+
+    def _environment(self) -> dict[str, str]:
+        return os.environ | {"POD_NAMESPACE": self.namespace, "PYTHONUNBUFFERED": "1"}
+
+    # ------------------------------------------------------------------ the cluster
+
+    def kubectl(self, *arguments: str, given: dict | None = None) -> str:
+        """Run the real kubectl in the namespace."""
+        command = [str(self.plane.binaries["kubectl"]), "--kubeconfig", str(self.plane.kubeconfig)]
+        done = subprocess.run(
+            [*command, "-n", self.namespace, *arguments],
+            input=json.dumps(given) if given else None,
+            capture_output=True, check=False, timeout=60, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def live(self, name: str = "agent") -> dict | None:
+        found = self._list("apps/v1", "daemonsets")
+        return next((each for each in found if each["metadata"]["name"] == name), None)
+
+    def record(self, name: str = "agent") -> dict:
+        live = self.live(name) or {"metadata": {}}
+        annotations = live["metadata"].get("annotations", {})
+        return json.loads(annotations.get("dsgitops.io/record", "{}"))
+
+    def revisions(self) -> dict[str, int]:
+        """Return the number of each ControllerRevision by its name."""
+        found = self._list("apps/v1", "controllerrevisions")
+        return {each["metadata"]["name"]: each["revision"] for each in found}
+
+    def pods(self) -> dict[str, str]:
+        """Return the image of each pod, by its UID; pods that are going are left out."""
+        return {
+            each["metadata"]["uid"]: each["spec"]["containers"][0]["image"]
+            for each in self._list("v1", "pods")
+            if "deletionTimestamp" not in each["metadata"]
+        }
+
+    def _list(self, version: str, resource: str) -> list[dict]:
+        root = "api/v1" if version == "v1" else f"apis/{version}"
+        path = f"/{root}/namespaces/{self.namespace}/{resource}"
+        return self.plane.call("GET", path)["items"]
+
+    def writes(self) -> list[tuple[str, str]]:
+        """Return what agents wrote to the namespace so far, but Events and the Lease."""
+        return [
+            (each.verb, each.path)
+            for each in self.plane.requests("dsgitops")
+            if each.writes and f"/{self.namespace}/" in each.path
+            and "/events" not in each.path and "/leases" not in each.path
+        ]  # fmt: skip
+
+    # ------------------------------------------------------------------ waiting
+
+    def wait(self, holds, what: str, *, within: float = WAIT_SECONDS) -> None:
+        ends = time.monotonic() + within
+        while time.monotonic() < ends:
+            if holds():
+                return
+            time.sleep(0.1)
+        log = self.agents[-1].log.read_text()[-3000:] if self.agents else ""
+        raise AssertionError(f"not within {within:g} s: {what}\n{self.record()}\n{log}")
+
+    def wait_until_good(self, commit: str, name: str = "agent") -> None:
+        """Wait until the commit is what runs, baked, and nothing is left to do."""
+
+        def good() -> bool:
+            record = self.record(name)
+            last = record.get("lastGood") or {}
+            return (last.get("commit"), record.get("reason")) == (commit, "InSync")
+
+        self.wait(good, f"{commit[:7]} is the last good commit")
