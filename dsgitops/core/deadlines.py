@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from dsgitops.core.model import EMPTY
+from dsgitops.core.quantity import quantity_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,12 +23,6 @@ INIT_ALLOWANCE = timedelta(seconds=30)
 """For each init container that has to end: nothing in a manifest says how long it may take."""
 LOSS_ALLOWANCE = timedelta(seconds=10)
 _SECONDS_MAX = 10**8
-_QUANTITY = re.compile(r"^([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)(m|u|n|k|[KMGTPE]i?)?$")
-_SCALE = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3} | {
-    name: factor
-    for power, letter in enumerate("KMGTPE", start=1)
-    for name, factor in ((letter, 1000.0**power), (letter + "i", 1024.0**power))
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,15 +130,10 @@ def startup_budget(template: Json) -> timedelta:
     return _budget(containers.values(), floor=True)
 
 
-def quantity(given: object) -> float | None:
+def _quantity(given: object) -> float | None:
     """Read a resource quantity (`64Mi`, `200m`, 2); None where it is none."""
-    found = _QUANTITY.match(str(given))
-    if found is None:
-        return None
-    try:
-        return float(found[1]) * _SCALE.get(found[2] or "", 1.0)
-    except (ValueError, OverflowError):
-        return None
+    found = quantity_of(given)
+    return None if found is None else float(found)
 
 
 def _pod_deadline(
@@ -182,7 +171,7 @@ def _demands(container: Json, *, sidecar: bool) -> Demands:
     return Demands(
         readiness=_probe(container.get("readinessProbe")),
         startup=_probe(container.get("startupProbe")),
-        memory_limit=quantity(_mapping(resources.get("limits")).get("memory")),
+        memory_limit=_quantity(_mapping(resources.get("limits")).get("memory")),
         sidecar=sidecar,
     )
 
@@ -235,7 +224,7 @@ def _add(total: dict[str, float], container: Json) -> None:
     resources = _mapping(container.get("resources"))
     limits, requests = _mapping(resources.get("limits")), _mapping(resources.get("requests"))
     for name, given in {**limits, **requests}.items():
-        total[str(name)] = total.get(str(name), 0.0) + (quantity(given) or 0.0)
+        total[str(name)] = total.get(str(name), 0.0) + (_quantity(given) or 0.0)
 
 
 def _host_ports(template: Json) -> frozenset[tuple[str, int]]:

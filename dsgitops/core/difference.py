@@ -7,12 +7,11 @@ was found, for the report that people read; it never decides (`libraries.md`).
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Literal
 
 from dsgitops.core.model import EMPTY
+from dsgitops.core.quantity import quantity_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -36,15 +35,6 @@ MERGE_KEYS: Mapping[str, tuple[str, ...]] = {
 """Lists that server-side apply merges by key (`daemonsets.md` 1.12); all others are atomic."""
 
 _QUANTITIES = frozenset({"requests", "limits", "sizeLimit", "divisor", "overhead"})
-_SUFFIXES = {
-    "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "": Decimal(1),
-    "k": Decimal(10**3), "M": Decimal(10**6), "G": Decimal(10**9), "T": Decimal(10**12),
-    "P": Decimal(10**15), "E": Decimal(10**18),
-    "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30), "Ti": Decimal(2**40),
-    "Pi": Decimal(2**50), "Ei": Decimal(2**60),
-}  # fmt: skip
-_QUANTITY = re.compile(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([numkMGTPE]i?|)")
-
 OVERWRITTEN = frozenset({"dsgitops.io/record", "kubernetes.io/change-cause"})
 """Annotations that every forward write sets, whatever Git has there."""
 
@@ -118,17 +108,6 @@ def explain(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Change
     return tuple(sorted(changes, key=lambda change: change.path))
 
 
-def quantity(value: Any) -> Decimal | None:  # noqa: ANN401 - any JSON
-    """Return a Kubernetes quantity as a number; None where it is none."""
-    match = _QUANTITY.fullmatch(str(value))
-    if match is None:
-        return None
-    try:
-        return Decimal(match[1]) * _SUFFIXES[match[2]]
-    except (InvalidOperation, KeyError):
-        return None
-
-
 def _left(desired: Desired, path: str) -> bool:
     """Whether `dsgitops.io/ignore-diff` leaves a path to others."""
     return any(path == each or path.startswith(f"{each}/") for each in desired.ignore_diff)
@@ -190,8 +169,8 @@ def _empty(value: Any) -> bool:  # noqa: ANN401 - any JSON
 
 
 def _same_quantity(one: Any, two: Any) -> bool:  # noqa: ANN401 - any JSON
-    first, second = quantity(one), quantity(two)
-    return first is not None and first == second
+    first = quantity_of(one)
+    return first is not None and first == quantity_of(two)
 
 
 def _key(item: Any, keys: Iterable[str] | None) -> tuple[Any, ...]:  # noqa: ANN401

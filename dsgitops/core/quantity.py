@@ -18,13 +18,15 @@ _QUANTITY = re.compile(
 )
 
 
-def quantity_of(value: float | str) -> Decimal | None:
+def quantity_of(value: object) -> Decimal | None:
     """Return the number that a quantity stands for; None if it is none."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
         return Decimal(str(value))
-    found = _QUANTITY.fullmatch(value) if len(value) <= 64 else None
+    if not isinstance(value, str) or len(value) > 64:
+        return None
+    found = _QUANTITY.fullmatch(value)
     if found is None:
         return None
     return Decimal(found[1] + (found[2] or "")) * _SUFFIXES[found[3] or ""]

@@ -9,6 +9,7 @@ from core.rollouts import template
 
 from dsgitops.core import deadlines
 from dsgitops.core.model import Policy
+from dsgitops.core.quantity import quantity_of
 
 
 def seconds(count):
@@ -100,7 +101,7 @@ def test_a_new_port_of_the_host_is_known():
     [("64Mi", 64 * 2**20), ("200m", 0.2), (2, 2), ("1e3", 1000), ("1.5G", 1.5e9), ("many", None)],
 )
 def test_quantities_are_read_as_the_api_reads_them(given, amount):
-    found = deadlines.quantity(given)
+    found = quantity_of(given)
 
     assert found == (amount if amount is None else pytest.approx(amount))
 

@@ -11,7 +11,8 @@ from core.builders import SECRET, defaulted, desired, live, manifest, record
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsgitops.core.difference import explain, missing, quantity, template_missing
+from dsgitops.core.difference import explain, missing, template_missing
+from dsgitops.core.quantity import quantity_of
 
 CONTAINER = "/spec/template/spec/containers/0"
 
@@ -233,7 +234,7 @@ def test_any_two_shapes_can_be_explained(one, two):
 
 @pytest.mark.parametrize("text", ["", "abc", "1..2", "mi", "1mi", "--1", None, {}])
 def test_what_is_no_quantity_is_none(text):
-    assert quantity(text) is None
+    assert quantity_of(text) is None
 
 
 def test_the_manifests_are_not_changed_by_comparing():
