@@ -47,6 +47,8 @@ class _Shelf:
         default_factory=dict[tuple[str, str], "ManifestFile"]
     )
     """Parsed files by (path, blob): problems name the path."""
+    asked: set[Ref] = field(default_factory=set["Ref"])
+    """DaemonSets that are ours, and of which this source had nothing that could be used."""
     error: str = ""
     """Why the last poll brought nothing; "" if it did."""
     untold: bool = False
@@ -137,10 +139,11 @@ class Intake:
     def _not_read(self, polled: Polled, shelf: _Shelf, voice: Voice) -> frozenset[Ref]:
         error = polled.error
         what = error.what if error else "the poll brought nothing"
-        if what != shelf.error:
-            voice.problem(polled.source, what, remedy=error.remedy if error else "")
+        if what == shelf.error:
+            return frozenset()
+        voice.problem(polled.source, what, remedy=error.remedy if error else "")
         shelf.error = what
-        return frozenset()
+        return frozenset(shelf.asked) if shelf.tree is None else frozenset()
 
     def _read(self, name: str, tree: Tree, shelf: _Shelf, voice: Voice) -> frozenset[Ref]:
         shelf.files = self._parsed(name, tree, shelf.files)
@@ -160,7 +163,8 @@ class Intake:
         gone = before.keys() - shelf.desired.keys()
         changed = {ref for ref, each in shelf.desired.items() if before.get(ref) is not each}
         changed |= {ref for ref, each in catalog.unreadable.items() if refused.get(ref) != each}
-        return frozenset(gone | changed)
+        asked, shelf.asked = shelf.asked, set()
+        return frozenset(gone | changed | asked)
 
     def _parsed(
         self, name: str, tree: Tree, known: Mapping[tuple[str, str], ManifestFile]
@@ -181,12 +185,14 @@ class Intake:
         shelf = self._shelves.get(record.source)
         if shelf is None:
             return None
+        shelf.asked.add(ref)
         problem = shelf.bad.get(record.path)
         if problem is not None:
             return self._cannot_read(ref, record.source, str(problem), manifest_invalid=True)
         if shelf.tree is None:
             what = shelf.error or f"source {record.source} was not read yet"
-            return self._cannot_read(ref, record.source, what, manifest_invalid=False)
+            unread = self._cannot_read(ref, record.source, what, manifest_invalid=False)
+            return replace(unread, early=not shelf.error)
         return None
 
     def _cannot_read(

@@ -263,6 +263,8 @@ class Unreadable:
     """The first problem, with file:line; or why the source could not be read."""
     manifest_invalid: bool
     """True: its own file is wrong.  False: the source as a whole could not be read."""
+    early: bool = False
+    """Whether no poll of the source has ended yet: soon more is known."""
     policy: Policy = Policy()
 
 

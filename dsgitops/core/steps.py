@@ -93,6 +93,7 @@ def unreadable(s: Situation) -> Decision | None:
         reason=Reason.MANIFEST_INVALID if invalid else Reason.SOURCE_UNREADABLE,
         because=f"{s.desired.what}; what runs is left as it is.",
         record=s.given,
+        aside=s.desired.early,
     )
 
 
