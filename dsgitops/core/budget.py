@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -163,10 +163,15 @@ def next_deletions(view: View, *, canary_only: bool) -> tuple[Pod, ...]:
     if canary_only:  # one that can vote, while there is one
         voters = [each for each in candidates if _state(view, each[0]) is NodeState.OLD]
         candidates = voters or candidates
+    down = _down(view, standing)
     chosen: list[Pod] = []
     for pod, available in candidates:
         if len(chosen) >= places or (available and free <= 0):
             break
+        if pod.is_ready and not available:  # young under a raised minReadySeconds: it serves
+            if down >= most:
+                continue
+            down += 1
         chosen.append(pod)
         free -= available
     return tuple(chosen)
@@ -195,6 +200,8 @@ class _Standing:
     """Nodes that report."""
     gone: frozenset[str]
     """Nodes NotReady for `progressDeadline`: they count as bad before from then on."""
+    serving: set[str]
+    """Nodes with a Ready pod, however young."""
     available: set[str]
     """Nodes with an available pod."""
     broken: set[str]
@@ -214,6 +221,7 @@ def _standing(view: View) -> _Standing:
             for node in view.nodes
             if not node.is_ready and node.ready_since is not None and node.ready_since <= since
         ),
+        serving=set(),
         available=set(),
         broken=set(),
         going=set(),
@@ -224,7 +232,10 @@ def _standing(view: View) -> _Standing:
         if pod.deleting is not None:
             if pod.node in found.ready:
                 found.going.add(pod.node)
-        elif pod.is_available(view.now, view.min_ready_seconds):
+            continue
+        if pod.is_ready:
+            found.serving.add(pod.node)
+        if pod.is_available(view.now, view.min_ready_seconds):
             found.available.add(pod.node)
         elif pod.hash != view.target:
             found.broken.add(pod.node)
@@ -274,6 +285,11 @@ def _unavailable(view: View, standing: _Standing) -> int:
         and state not in (NodeState.LEAVING, NodeState.BAD_BEFORE)
         and node not in standing.gone
     )
+
+
+def _down(view: View, standing: _Standing) -> int:
+    """Return how many nodes nobody serves: `_unavailable`, whatever minReadySeconds says."""
+    return _unavailable(view, replace(standing, available=standing.serving))
 
 
 def _replaced(view: View, standing: _Standing) -> int:

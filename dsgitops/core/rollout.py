@@ -29,6 +29,7 @@ from dsgitops.core.steps import (
     take_over,
     template_owner,
 )
+from dsgitops.core.sweep import sweep, sweep_may_help
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -37,16 +38,13 @@ if TYPE_CHECKING:
     from dsgitops.core.model import Pod
 
 
-_BEFORE_THE_FIRST = frozenset(
-    {
-        Reason.ROLLOUT_STARTED,
-        Reason.ROLLOUT_SUPERSEDED,
-        Reason.ROLLOUT_STALLED,
-        Reason.DRIFT_HEALED,
-        Reason.SUSPENDED,
-    }
-)
-"""Reasons in the record while a baseline can still be taken; deletions themselves write none."""
+_BEFORE_THE_FIRST = frozenset({Reason.ROLLOUT_STARTED, Reason.DRIFT_HEALED, Reason.SUSPENDED})
+"""Reasons in the record while a baseline can still be taken; deletions themselves write none.
+
+Not `RolloutSuperseded`, nor what follows it: the baseline stays, or a node that died under our hand
+would be excused for it."""
+_BEFORE_PEOPLE = _BEFORE_THE_FIRST | {Reason.ROLLOUT_STALLED, Reason.ROLLOUT_SUPERSEDED}
+"""The same by OnDelete: we delete nothing, and they may take their time."""
 _CLOCKS_DIFFER = timedelta(seconds=30)
 """Ours and the API server's."""
 
@@ -169,7 +167,7 @@ def supersede(s: Situation) -> Decision | None:
         return None
     if s.wants_last_good and not s.at_last_good and s.good_revision is not None:
         return _back_to_good(s, content)
-    if refused(s, content):
+    if refused(s, content) and not sweep_may_help(s, content):
         return None  # what is under way goes on; it is told once that is over
     same = content.template == s.record.template
     if not (s.guarded or s.by_people or (same and s.record.phase is Phase.BAKING)):
@@ -180,6 +178,9 @@ def supersede(s: Situation) -> Decision | None:
             return waiting
     if s.takeover:
         return take_over(s, "newer content")
+    swept = None if same else sweep(s, content)
+    if swept:
+        return swept
     first = Phase.CANARY if s.guarded and s.policy.canary_nodes else Phase.ROLLING
     phase = s.record.phase if same else first
     record = s.written(
@@ -308,7 +309,8 @@ def _go_on(s: Situation) -> Decision:
 
 def _take_baseline(s: Situation) -> Decision | None:
     """Remember who is bad before anything is touched; None: nobody new, or it is too late."""
-    if s.record.reason not in _BEFORE_THE_FIRST or _touched(s):
+    reasons = _BEFORE_PEOPLE if s.by_people else _BEFORE_THE_FIRST
+    if s.record.reason not in reasons or _touched(s):
         return None
     bad = baseline_now(s)
     if bad == s.record.bad_before:
