@@ -76,6 +76,8 @@ class Auditor:
             held = sent.holds(sent.template, sent.digest)
             assert held is None, f"S2: {ref} was written although held: {held}"
             self._written_once(ref, live, sent, changed=changed)
+            if sent.reason == "RolloutStarted":  # who is NotReady now was bad before this rollout
+                self.out[ref] -= {_name(each) for each in self._nodes() if not _ready(each)}
         if write.kind == "restore":
             self._exact(ref, live, sent)
         self._not_fighting(ref, old, sent)
@@ -249,6 +251,10 @@ def _pair(ref):
 
 def _uid(item):
     return item["metadata"]["uid"]
+
+
+def _name(item):
+    return item["metadata"]["name"]
 
 
 def _template(item):

@@ -27,7 +27,7 @@ PATIENT = replace(
 """Longer than the 50 s for which a node that fell silent still counts as Ready."""
 BAD = ({"image": "{n}-crash"}, {"image": "{n}", "path": "/never"}, {"image": "{n}-missing"})
 GOOD = ({"image": "{n}"}, {"image": "{n}-slow-12s"}, {"image": "{n}", "minReadySeconds": "6"},
-        {"image": "{n}", "label": "n={n}"})  # fmt: skip
+        {"image": "{n}", "label": "round={n}"})  # fmt: skip
 
 
 class Monkey:
