@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dsgitops.core.model import EMPTY
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -26,6 +28,8 @@ class Apply:
     body: Mapping[str, Any]
     digest: str
     """Content that a refusal is remembered for."""
+    sweep: bool = False
+    """It is the live spec as it is, so that every field becomes ours before the content comes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +39,9 @@ class Rehearse:
     ref: Ref
     body: Mapping[str, Any]
     digest: str
+    fresh: Mapping[str, Any] = EMPTY
+    """Also ask what a new object of that content would be: the body under a name that nobody has.
+    Empty: not asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

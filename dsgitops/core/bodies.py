@@ -6,10 +6,12 @@ the record (without it, apply would remove the annotation) and the change cause.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from dsgitops.core import record as records
 from dsgitops.core.model import EMPTY, strategy_of
+from dsgitops.core.ownership import our_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 CHANGE_CAUSE = "kubernetes.io/change-cause"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 PREFIX = "dsgitops.io/"
+FRESH = "-dsgitops-fresh"
+"""Ends the name under which a dry run asks what a new object would be; nothing is stored."""
+_NAME_MAX = 253 - len(FRESH)
 
 Body = dict[str, Any]
 
@@ -81,6 +86,35 @@ def rollback(live: Live, revision: Revision, good: LastGood, record: Record, cau
             "updateStrategy": dict(good.strategy) or _released(live),
             "minReadySeconds": good.min_ready_seconds,
         },
+    }
+
+
+def fresh(desired: Desired, record: Record) -> Body:
+    """Return the forward write as it would create an object under a name that nobody has."""
+    name = desired.ref.name[:_NAME_MAX].rstrip("-.") + FRESH
+    nameless = replace(desired, ref=replace(desired.ref, name=name))
+    return forward(nameless, None, record, hold=False)
+
+
+def sweep(live: Live, record: Record) -> Body:
+    """Return the apply body that makes every field of the live spec ours and changes none.
+
+    Labels and annotations that are ours already go along: apply would remove them.
+    """
+    entries = live.managed_fields
+    labels, annotations = (our_metadata(entries, name) for name in ("labels", "annotations"))
+    ours = {key: each for key, each in live.annotations.items() if key in annotations}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {
+            "name": live.ref.name,
+            "namespace": live.ref.namespace,
+            "labels": {key: each for key, each in live.labels.items() if key in labels},
+            "annotations": ours | {records.ANNOTATION: records.dump(record)},
+        }
+        | _preconditions(live),
+        "spec": live.spec,
     }
 
 

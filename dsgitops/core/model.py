@@ -460,6 +460,8 @@ class Refusal:
     fields: tuple[str, ...] = ()
     at: datetime | None = None
     """When; a no by rights or admission is asked again after a while."""
+    sweep: bool = False
+    """It was the sweep before the write that was refused (`core/sweep.py`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -472,6 +474,8 @@ class Rehearsal:
     equal: bool
     """The answer equals the live object: the write would change nothing."""
     template_changes: bool = False
+    spec_differs: bool = False
+    """A new object of the content would have another spec; False also where that is not known."""
     paths: tuple[str, ...] = ()
     """Fields that the write would change, for people."""
 

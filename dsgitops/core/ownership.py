@@ -41,12 +41,12 @@ def takeover(
     Returns:
         The whole new list for a merge patch of `metadata.managedFields`; never empty.
     """
-    mine: Entry | None = next((dict(each) for each in managed_fields if _is_mine(each)), None)
+    mine: Entry | None = next((dict(each) for each in managed_fields if is_ours(each)), None)
     whole = {MANAGER} if mine else {MANAGER, _CLIENT_SIDE}
     others: list[Entry] = []
     taken: Fields = {}
     for entry in managed_fields:
-        if _is_mine(entry):
+        if is_ours(entry):
             continue
         if entry.get("subresource"):
             others.append(dict(entry))
@@ -82,6 +82,24 @@ def foreign(
         if share:
             found.append((manager, str(entry.get("operation", "")), share))
     return tuple(found)
+
+
+def spec_fields(managed_fields: Sequence[Mapping[str, Any]]) -> Fields:
+    """Return the fields of the spec that anybody owns, as one `f:spec` subtree."""
+    fields: Fields = {}
+    for entry in managed_fields:
+        if not entry.get("subresource"):
+            fields = _union(fields, (entry.get("fieldsV1") or {}).get("f:spec") or {})
+    return fields
+
+
+def our_metadata(managed_fields: Sequence[Mapping[str, Any]], name: str) -> frozenset[str]:
+    """Return the keys of `metadata.labels` or `metadata.annotations` that our applies own."""
+    mine = next((each for each in managed_fields if is_ours(each)), {})
+    metadata = (mine.get("fieldsV1") or {}).get("f:metadata") or {}
+    return frozenset(
+        key.removeprefix("f:") for key in metadata.get(f"f:{name}") or () if key != "."
+    )
 
 
 def owns_template(share: Fields) -> bool:
@@ -145,17 +163,18 @@ def from_pointer(manifest: Mapping[str, Any], pointer: str) -> Path:
         keys = MERGE_KEYS.get(name)
         if keys is None or not isinstance(value, dict):
             break
-        path.append(_element(value, keys))
+        path.append(element(value, keys))
     return tuple(path)
 
 
-def _element(item: Mapping[str, Any], keys: Sequence[str]) -> str:
+def element(item: Mapping[str, Any], keys: Sequence[str]) -> str:
     """Return the segment that names an element of a list: `k:{"name":"agent"}`."""
     named = {key: item.get(key, "TCP" if key == "protocol" else None) for key in sorted(keys)}
     return "k:" + json.dumps(named, separators=(",", ":"))
 
 
-def _is_mine(entry: Mapping[str, Any]) -> bool:
+def is_ours(entry: Mapping[str, Any]) -> bool:
+    """Whether it is the entry of our forward writes."""
     return (
         entry.get("manager") == MANAGER
         and entry.get("operation") == "Apply"

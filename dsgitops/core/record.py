@@ -99,6 +99,8 @@ class Record:
     alerts: tuple[Alert, ...] = ()
     retried: str = ""
     """The last `dsgitops.io/retry-at` that was acted on."""
+    swept: str = ""
+    """Digest of the content for which every field was made ours; gone once it is written."""
     writes: tuple[datetime, ...] = ()
     """Times of drift writes in the last hour."""
     v: int = VERSION
@@ -210,6 +212,7 @@ def _encode(record: Record) -> str:
                 for each in record.alerts
             ],
             "retried": record.retried,
+            "swept": record.swept,
             "writes": [stamp(at) for at in record.writes],
         }
     )
@@ -248,7 +251,7 @@ def _encode_quarantined(entry: Quarantined) -> dict[str, Any]:
 
 _KNOWN = frozenset(
     """v source path commit digest template uid n phase reason waitingFor started progressed
-    lastGood badBefore quarantine alerts retried writes""".split()  # noqa: SIM905 - a list reads worse
+    lastGood badBefore quarantine alerts retried swept writes""".split()  # noqa: SIM905 - a list reads worse
 )
 
 
@@ -307,6 +310,7 @@ def _decode(given: dict[str, Any]) -> Record:
             for each in given.get("alerts", ())
         ),
         retried=_text(given, "retried"),
+        swept=_text(given, "swept"),
         writes=tuple(instant(at) for at in given.get("writes", ())),
         extra={key: value for key, value in given.items() if key not in _KNOWN},
     )

@@ -28,6 +28,7 @@ from dsgitops.core.steps import (
     template_owner,
     unreadable,
 )
+from dsgitops.core.sweep import clear_the_way, lasting_no
 
 if TYPE_CHECKING:
     from dsgitops.core.situation import Situation
@@ -136,7 +137,7 @@ def start_rollout(s: Situation) -> Decision | None:
         return None
     if content.digest == s.record.digest:
         return _rest(s) if s.record.phase is Phase.HELD else None
-    no = refused(s, content)
+    no = lasting_no(s, content)
     if no:
         return no
     in_place = _restarts_nothing(s, content)
@@ -144,8 +145,9 @@ def start_rollout(s: Situation) -> Decision | None:
         closed = closed_gate(s, content)  # before anything is taken from anybody
         if closed:
             return closed
-    if s.takeover:
-        return take_over(s, "new content")
+    first = clear_the_way(s, content, "new content", same_template=in_place)
+    if first:
+        return first
     if not s.record.digest:
         compared = _compare_adopted(s, content)
         if compared is not None:
@@ -166,6 +168,8 @@ def _compare_adopted(s: Situation, content: Desired) -> Decision | None:
     asked = s.rehearsed
     if asked is None:
         return rehearse(s, content, "Comparing the adopted object with Git.")
+    if asked.spec_differs:
+        return None  # it was asked before the sweep, and what was swept goes with the write
     if asked.equal:
         record = good_takes_content(s, s.written(phase=Phase.IDLE, reason=Reason.IN_SYNC))
         return Decision(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dsgitops.core import budget, narrate
 from dsgitops.core.actions import DeletePod
 from dsgitops.core.failing import added, fail, quarantined
-from dsgitops.core.gates import conflict, given_up, native_budget, recent, refused
+from dsgitops.core.gates import conflict, given_up, native_budget, recent
 from dsgitops.core.health import baseline, eligible_nodes
 from dsgitops.core.model import Decision, Desired, FailureClass, NodeState, Phase, Reason, Verdict
 from dsgitops.core.record import BadBefore
@@ -29,7 +29,7 @@ from dsgitops.core.steps import (
     take_over,
     template_owner,
 )
-from dsgitops.core.sweep import sweep, sweep_may_help
+from dsgitops.core.sweep import clear_the_way, lasting_no
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -167,7 +167,7 @@ def supersede(s: Situation) -> Decision | None:
         return None
     if s.wants_last_good and not s.at_last_good and s.good_revision is not None:
         return _back_to_good(s, content)
-    if refused(s, content) and not sweep_may_help(s, content):
+    if lasting_no(s, content):
         return None  # what is under way goes on; it is told once that is over
     same = content.template == s.record.template
     if not (s.guarded or s.by_people or (same and s.record.phase is Phase.BAKING)):
@@ -176,11 +176,9 @@ def supersede(s: Situation) -> Decision | None:
         waiting = native_budget(s)
         if waiting:
             return waiting
-    if s.takeover:
-        return take_over(s, "newer content")
-    swept = None if same else sweep(s, content)
-    if swept:
-        return swept
+    before = clear_the_way(s, content, "newer content", same_template=same)
+    if before:
+        return before
     first = Phase.CANARY if s.guarded and s.policy.canary_nodes else Phase.ROLLING
     phase = s.record.phase if same else first
     record = s.written(

@@ -11,6 +11,7 @@ from dsgitops.core import bodies, difference, ownership
 from dsgitops.core import record as records
 from dsgitops.core.budget import View
 from dsgitops.core.health import Question, judge, target_revision
+from dsgitops.core.leftovers import leftovers
 from dsgitops.core.model import Desired, Phase, Policy, Suspend, strategy_of
 from dsgitops.core.record import LastGood, Record
 
@@ -121,7 +122,9 @@ class Situation:
         if good.template is not None:
             return good.template == self.content.template
         asked = self.rehearsed
-        return self.at_last_good and asked is not None and not asked.template_changes
+        if not self.at_last_good or asked is None:
+            return False
+        return not (asked.template_changes or asked.spec_differs)
 
     @cached_property
     def rehearsed(self) -> Rehearsal | None:
@@ -216,6 +219,18 @@ class Situation:
     def takeover(self) -> list[ownership.Entry] | None:
         """The managedFields in which the spec is ours; None: it is."""
         return ownership.takeover(self.live.managed_fields, leave=self.leave)
+
+    @cached_property
+    def leftovers(self) -> tuple[ownership.Path, ...]:
+        """Fields that nobody owns, and that a write of Git's content would leave by mistake.
+
+        None where `dsgitops.io/ignore-diff` leaves fields of the spec to others: a sweep would
+        take them.
+        """
+        if self.content is None or any(path[:1] == ("f:spec",) for path in self.leave):
+            return ()
+        spec = self.content.manifest["spec"]
+        return leftovers(spec, self.live.spec, self.live.managed_fields)
 
     @cached_property
     def guarded(self) -> bool:
@@ -359,6 +374,7 @@ class Situation:
             digest=content.digest,
             template=content.template,
             waiting_for=None,
+            swept="",
             **changes,
         )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dsgitops.core import bodies
 from dsgitops.core.actions import Apply, Rehearse, Remember, Restore
-from dsgitops.core.model import Decision, Desired, Phase, Reason, Unreadable, WaitingFor
+from dsgitops.core.model import EMPTY, Decision, Desired, Phase, Reason, Unreadable, WaitingFor
 from dsgitops.core.ownership import field_path, owns_template
 from dsgitops.core.situation import IN_FLIGHT, Situation
 
@@ -40,8 +40,15 @@ def take_over(s: Situation, what: str, *, pause: bool = False, heals: bool = Fal
     )
 
 
-def rehearse(s: Situation, content: Desired, because: str) -> Decision:
-    """Ask what the forward write would change; nothing is written."""
+def rehearse(s: Situation, content: Desired, because: str, *, fresh: bool = False) -> Decision:
+    """Ask what the forward write would change; nothing is written.
+
+    Args:
+        s: The situation.
+        content: What would be written.
+        because: The sentence.
+        fresh: Also ask what a new object would be.
+    """
     record = s.written()
     return Decision(
         reason=Reason.WAITING,
@@ -49,7 +56,8 @@ def rehearse(s: Situation, content: Desired, because: str) -> Decision:
         because=because,
         actions=(Rehearse(ref=content.ref, body=bodies.forward(content, s.live, record,
                                                                hold=False),
-                          digest=content.digest),),
+                          digest=content.digest,
+                          fresh=bodies.fresh(content, record) if fresh else EMPTY),),
         record=s.record,
         aside=True,
     )  # fmt: skip

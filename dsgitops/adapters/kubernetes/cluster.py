@@ -404,7 +404,7 @@ class KubernetesCluster:
         try:
             self._write(action, now)
         except ActionRefused as refused:
-            self._refuse(action.ref, action.digest, refused, now)
+            self._refuse(action, refused, now)
             raise
         with self._lock:
             self._refusals.pop(action.ref, None)
@@ -413,12 +413,24 @@ class KubernetesCluster:
         try:
             answer = self._write(action, now, dry_run=True)
         except ActionRefused as refused:
-            self._refuse(action.ref, action.digest, refused, now)
+            self._refuse(action, refused, now)
             raise
+        fresh = self._fresh(action, now) if action.fresh else None
         live = self._as_asked(action, answer, now)
         with self._lock:
-            self._rehearsals[action.ref] = writes.rehearsal(action.digest, live, answer)
+            self._rehearsals[action.ref] = writes.rehearsal(action.digest, live, answer, fresh)
             self._touched.add(action.ref)
+
+    def _fresh(self, action: Rehearse, now: datetime) -> dict[str, Any] | None:
+        """Return what a new object of the content would be; None: that cannot be told."""
+        doing = f"dry-run a new DaemonSet like {action.ref}"
+        try:
+            made = read_object(self._send(writes.fresh_request(action), doing, now))
+        except ActionRefused as refused:
+            log.info("%s; fields that nobody owns are not looked for", refused.what)
+            return None
+        stored = made["metadata"].get("resourceVersion")
+        return None if stored else made  # somebody has that name: it is not a new one
 
     def _as_asked(
         self, action: Rehearse, answer: Mapping[str, Any], now: datetime
@@ -525,18 +537,19 @@ class KubernetesCluster:
             item = self._daemonsets.items.get((ref.namespace, ref.name))
         return _packed(item).content() if item is not None else None
 
-    def _refuse(self, ref: Ref, digest: str, refused: ActionRefused, now: datetime) -> None:
+    def _refuse(self, action: Apply | Rehearse, refused: ActionRefused, now: datetime) -> None:
         refusal = Refusal(
-            digest=digest,
+            digest=action.digest,
             what=refused.what,
             remedy=refused.remedy,
             code=refused.code,
             fields=refused.fields,
             at=now,
+            sweep=isinstance(action, Apply) and action.sweep,
         )
         with self._lock:
-            self._refusals[ref] = refusal
-            self._touched.add(ref)
+            self._refusals[action.ref] = refusal
+            self._touched.add(action.ref)
 
 
 # ---------------------------------------------------------------------------- small pieces

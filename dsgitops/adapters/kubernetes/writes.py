@@ -7,6 +7,7 @@ resourceVersion, where nothing but the status has changed since the decision.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
 from dsgitops.adapters.kubernetes.kinds import CORE, path_of, path_of_daemonset
@@ -173,7 +174,19 @@ def only_status_moved(before: Mapping[str, Any], after: Mapping[str, Any]) -> bo
     return decided_on(before) == decided_on(after)
 
 
-def rehearsal(digest: str, live: Mapping[str, Any] | None, answer: Mapping[str, Any]) -> Rehearsal:
+def fresh_request(action: Rehearse) -> Request:
+    """Return the dry run of a creation that nobody will see."""
+    name = str(action.fresh["metadata"]["name"])
+    ref = replace(action.ref, name=name)
+    return request_of(Rehearse(ref=ref, body=action.fresh, digest=action.digest))
+
+
+def rehearsal(
+    digest: str,
+    live: Mapping[str, Any] | None,
+    answer: Mapping[str, Any],
+    fresh: Mapping[str, Any] | None = None,
+) -> Rehearsal:
     """Return what a dry run means.
 
     Ownership is left out of the comparison: after a write of the record alone it always differs,
@@ -183,6 +196,7 @@ def rehearsal(digest: str, live: Mapping[str, Any] | None, answer: Mapping[str, 
         digest: Of the content that was asked about.
         live: The object that the answer started from; None: it would be created.
         answer: The object as it would be.
+        fresh: A new object of the same content, as it would be; None: not asked, or not known.
     """
     if live is None:
         return Rehearsal(digest=digest, generation=0, equal=False, template_changes=True)
@@ -193,6 +207,7 @@ def rehearsal(digest: str, live: Mapping[str, Any] | None, answer: Mapping[str, 
         generation=int(live["metadata"].get("generation") or 0),
         equal=before == after,
         template_changes=template_of(live) != template_of(answer),
+        spec_differs=fresh is not None and fresh.get("spec") != answer.get("spec"),
         paths=changed,
     )
 
