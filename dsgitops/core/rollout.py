@@ -38,12 +38,16 @@ if TYPE_CHECKING:
     from dsgitops.core.model import Pod
 
 
-_BEFORE_THE_FIRST = frozenset({Reason.ROLLOUT_STARTED, Reason.DRIFT_HEALED, Reason.SUSPENDED})
+_BEFORE_THE_FIRST = frozenset({Reason.ROLLOUT_STARTED, Reason.SUSPENDED})
 """Reasons in the record while a baseline can still be taken; deletions themselves write none.
 
 Not `RolloutSuperseded`, nor what follows it: the baseline stays, or a node that died under our hand
 would be excused for it."""
-_BEFORE_PEOPLE = _BEFORE_THE_FIRST | {Reason.ROLLOUT_STALLED, Reason.ROLLOUT_SUPERSEDED}
+_BEFORE_PEOPLE = _BEFORE_THE_FIRST | {
+    Reason.ROLLOUT_STALLED,
+    Reason.ROLLOUT_SUPERSEDED,
+    Reason.DRIFT_HEALED,
+}
 """The same by OnDelete: we delete nothing, and they may take their time."""
 _CLOCKS_DIFFER = timedelta(seconds=30)
 """Ours and the API server's."""

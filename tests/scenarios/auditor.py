@@ -134,6 +134,9 @@ class Auditor:
         if self.owner.get(ref) != owner["uid"]:
             self.out[ref] = set()  # the object was made anew: its pods are no deed of ours
         self.owner[ref] = owner["uid"]
+        good = record_of(self._live(ref)).last_good
+        if not _ready(pod) and good is not None and _hash(pod) != good.hash:
+            return  # a broken pod of superseded content: nobody was served there
         self.out[ref].add(pod["spec"]["nodeName"])
         most = self._most(ref)
         assert len(self.out[ref]) <= most, (
