@@ -48,7 +48,7 @@ class Agent:
     voice: Voice
     clock: Clock
     decisions: dict[Ref, Decision] = field(default_factory=dict)
-    """The last decision of each DaemonSet."""
+    """The last decision of each DaemonSet; its actions are with the hands."""
     remembered: dict[Ref, Record] = field(default_factory=dict)
     """Records as last seen: of objects that were deleted, or whose annotation was."""
     due: dict[Ref, datetime] = field(default_factory=dict)
@@ -133,13 +133,14 @@ class Agent:
 
     def _note(self, ref: Ref, decision: Decision, now: datetime) -> None:
         before = self.decisions.get(ref)
-        self.decisions[ref] = decision
+        self.decisions[ref] = replace(decision, actions=())
         self.due[ref] = min(decision.look_again or now + _LOOK_AT_LEAST, now + _LOOK_AT_LEAST)
         if not decision.aside:
             before_told = self.told.get(ref)
             news = is_news(before_told, decision)
             if news or (before_told and follows(before_told.reason, decision.reason)):
-                self.told[ref] = decision  # what is never said (ControllerStale) hides nothing
+                # What is never said (ControllerStale) hides nothing.
+                self.told[ref] = replace(decision, actions=(), judgement=None)
             self.voice.tell(ref, decision, now, news=news)
         if before is not None and _rolls(before) and not _rolls(decision):
             self.again |= {other for other, each in self.decisions.items() if each.waiting_for}

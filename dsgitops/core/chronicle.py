@@ -106,6 +106,13 @@ class Refusal:
     """The Event's own time, whole seconds."""
 
 
+def is_telling(event: Event) -> bool:
+    """Whether a chronicle reads anything out of such an Event; most tell of an ordinary life."""
+    if event.kind == "DaemonSet":
+        return event.reason == "FailedCreate"
+    return event.kind == "Pod" and event.reason in _POD_EVENTS and bool(event.uid)
+
+
 class Chronicle:
     """The story of the pods of one DaemonSet.  Bounded; deterministic; not thread-safe."""
 
@@ -188,9 +195,11 @@ class Chronicle:
     def event(self, event: Event, now: datetime) -> None:
         """Take in an Event about a pod or about the DaemonSet; others are passed over."""
         self.heard = True
-        if event.kind == "Pod" and event.reason in _POD_EVENTS and event.uid:
+        if not is_telling(event):
+            return
+        if event.kind == "Pod":
             self._pod_event(self._story(event.uid), event, now)
-        elif event.kind == "DaemonSet" and event.reason == "FailedCreate":
+        else:
             self._refused(event, now)
 
     # ------------------------------------------------------------------ how

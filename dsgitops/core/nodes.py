@@ -17,6 +17,8 @@ _Event = Any
 """An event of PyYAML; its stubs say that marks may be missing, which events never lack."""
 Marks = dict[str, tuple[int, int, int, int]]
 
+SHARED_MAX = 128
+"""Characters of a text that is kept once for all files that have it."""
 MISTAKES_MAX = 1_000
 """Of one document; none is dropped, so the file is not read further."""
 _CORE = "tag:yaml.org,2002:"
@@ -136,7 +138,7 @@ class Builder:
             return
         pointer = self._next_pointer(frame)
         self._count(event, 1)
-        value: Json = event.value
+        value: Json = _shared(event.value)
         if event.tag is not None:
             value = self._tagged(event, pointer)
         elif not event.style:
@@ -335,6 +337,11 @@ class Builder:
         mark = event.start_mark
         return Problem(path=self._path, line=mark.line + 1, column=mark.column + 1, rule=rule,
                        what=what, remedy=remedy)  # fmt: skip
+
+
+def _shared(text: str) -> str:
+    """Return the one copy of a short text: names, images and paths recur in every manifest."""
+    return intern(text) if len(text) <= SHARED_MAX else text
 
 
 def shown(key: str) -> str:

@@ -8,7 +8,8 @@ Pods, nodes and Events are kept as the values that the judgement reads.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from sys import intern
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -16,12 +17,13 @@ from dsgitops.adapters.kubernetes import wire
 from dsgitops.adapters.kubernetes.packing import pack, unpack
 from dsgitops.adapters.kubernetes.shelf import Item
 from dsgitops.core import record as records
+from dsgitops.core.chronicle import is_telling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dsgitops.adapters.kubernetes.shelf import Decode
-    from dsgitops.core.model import Live, Phase, Ref, Revision
+    from dsgitops.core.model import Event, Live, Phase, Ref, Revision
 
 Raw = bytes | msgspec.Raw
 
@@ -139,8 +141,15 @@ def pod(raw: Raw) -> Item | None:
 
 
 def event(raw: Raw) -> Item | None:
-    """Keep of an Event what the judgement reads."""
-    return _projected(raw, wire.event)
+    """Keep of an Event what the judgement reads; None: of a pod's ordinary life, or of others.
+
+    Every start of a pod makes five, and they live for an hour.
+    """
+    item = _projected(raw, wire.event)
+    if item is None:
+        return None
+    value = cast("Event", item.value)
+    return item if value.kind == "DaemonSet" or is_telling(value) else None
 
 
 def within(decode: Decode, namespaces: frozenset[str]) -> Decode:
@@ -170,4 +179,4 @@ def _metadata(body: bytes) -> _Metadata | None:
 
 
 def _item(meta: _Metadata, value: object) -> Item:
-    return Item(meta.namespace, meta.name, meta.uid, meta.version, value)
+    return Item(intern(meta.namespace), meta.name, meta.uid, meta.version, value)

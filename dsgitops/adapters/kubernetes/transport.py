@@ -38,7 +38,7 @@ ANSWER_SECONDS_MAX = 90.0
 ANSWER_BYTES_MAX = 256 * 1024 * 1024
 """Decoded.  A page of 500 pods has some 3 MiB."""
 CHUNK_BYTES = 256 * 1024
-BACKLOG_BYTES_MAX = 8 * 1024 * 1024
+BACKLOG_BYTES_MAX = 2 * 1024 * 1024
 """Watched lines that nobody took yet; beyond it we stop reading and TCP holds the server back."""
 LINE_BYTES_MAX = 8 * 1024 * 1024
 """Etcd stores no object larger than some 1.5 MiB."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from sys import intern
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -298,21 +299,21 @@ def pod(raw: Json) -> model.Pod:
         name=meta.name or "",
         uid=meta.uid or "",
         resource_version=meta.resource_version or "",
-        node=spec.node_name or _aimed_at(spec.affinity),
+        node=_word(spec.node_name) or _aimed_at(spec.affinity),
         bound=bool(spec.node_name),
-        hash=(meta.labels or {}).get("controller-revision-hash", ""),
+        hash=_word((meta.labels or {}).get("controller-revision-hash")),
         created=meta.creation_timestamp,
         deleting=meta.deletion_timestamp,
         grace=30 if grace is None else grace,
-        phase=status.phase or "",
-        reason=status.reason or "",
+        phase=_word(status.phase),
+        reason=_word(status.reason),
         message=status.message or "",
         conditions=_conditions(status.conditions),
         containers=_containers(status.container_statuses),
         init_containers=_containers(status.init_container_statuses),
         sidecars=_sidecars(spec.init_containers),
         gated=bool(spec.readiness_gates),
-        owner=_controller(meta.owner_references),
+        owner=_word(_controller(meta.owner_references)),
     )
 
 
@@ -324,17 +325,19 @@ def node(raw: Json) -> model.Node:
     conditions = (got.status.conditions if got.status else None) or ()
     ready = next((each for each in conditions if each.type == "Ready"), None)
     taints = tuple(
-        model.Taint(key=each.key or "", value=each.value or "", effect=each.effect or "")
+        model.Taint(key=_word(each.key), value=_word(each.value), effect=_word(each.effect))
         for each in spec.taints or ()
     )
     return model.Node(
-        name=meta.name or "",
+        name=_word(meta.name),
         uid=meta.uid or "",
         ready=_tristate(ready.status if ready else None),
         ready_since=ready.last_transition_time if ready else None,
         unschedulable=bool(spec.unschedulable),
         taints=taints,
-        labels=meta.labels or model.EMPTY,
+        labels={_word(key): _word(value) for key, value in meta.labels.items()}
+        if meta.labels
+        else model.EMPTY,
     )
 
 
@@ -348,9 +351,9 @@ def event(raw: Json) -> model.Event:
     last = got.last_timestamp or got.deprecated_last_timestamp or series.last_observed_time
     return model.Event(
         uid=about.uid or "",
-        kind=about.kind or "",
+        kind=_word(about.kind),
         name=about.name or "",
-        reason=got.reason or "",
+        reason=_word(got.reason),
         message=got.message or got.note or "",
         count=series.count or got.count or got.deprecated_count or 1,
         first=first,
@@ -383,7 +386,7 @@ def _aimed_at(affinity: _Affinity | None) -> str:
     for term in (required.node_selector_terms if required else None) or ():
         for match in term.match_fields or ():
             if match.key == "metadata.name" and match.values:
-                return match.values[0]
+                return _word(match.values[0])
     return ""
 
 
@@ -397,9 +400,9 @@ def _conditions(given: list[_Condition] | None) -> Mapping[str, model.Condition]
     if not given:
         return model.EMPTY
     return {
-        each.type or "": model.Condition(
-            status=each.status or "",
-            reason=each.reason or "",
+        _word(each.type): model.Condition(
+            status=_word(each.status),
+            reason=_word(each.reason),
             message=each.message or "",
             since=each.last_transition_time,
         )
@@ -418,11 +421,11 @@ def _container(given: _ContainerStatus) -> model.Container:
     waiting, running = state.waiting, state.running
     last = given.last_state.terminated if given.last_state else None
     return model.Container(
-        name=given.name or "",
+        name=_word(given.name),
         ready=bool(given.ready),
         started=given.started,
         restarts=given.restart_count or 0,
-        waiting_reason=(waiting.reason or "") if waiting else "",
+        waiting_reason=_word(waiting.reason) if waiting else "",
         waiting_message=(waiting.message or "") if waiting else "",
         running_since=running.started_at if running else None,
         terminated=_ended(state.terminated) if state.terminated else None,
@@ -432,12 +435,20 @@ def _container(given: _ContainerStatus) -> model.Container:
 
 def _ended(given: _Terminated) -> model.Ended:
     return model.Ended(
-        reason=given.reason or "",
+        reason=_word(given.reason),
         message=given.message or "",
         exit_code=given.exit_code or 0,
         started=given.started_at,
         finished=given.finished_at,
     )
+
+
+def _word(text: str | None) -> str:
+    """Return the one copy of a text that thousands of pods and nodes share: names, reasons.
+
+    Messages, uids and names of pods are not such: they are of one object alone.
+    """
+    return intern(text) if text else ""
 
 
 def _read(raw: Json, decoder: msgspec.json.Decoder[Shape]) -> Shape:
