@@ -31,7 +31,6 @@ _DEFAULTS: Mapping[str, Any] = {
     "periodSeconds": 10,
     "protocol": "TCP",
     "resources": {},
-    "restartPolicy": "Always",
     "revisionHistoryLimit": 10,
     "schedulerName": "default-scheduler",
     "scheme": "HTTP",
@@ -110,6 +109,8 @@ def _is_default(name: str, value: object, beside: Mapping[str, Any]) -> bool:
         return True
     if name == "imagePullPolicy":
         return value == _pull_policy(str(beside.get("image", "")))
+    if name == "restartPolicy":  # of the pod; an init container has none by itself
+        return value == "Always" and "containers" in beside
     if name == "emptyDir":
         return value == {} and not beside.keys() - {"name"}
     if name == "serviceAccount":  # the old name; what the new one says is copied at every write

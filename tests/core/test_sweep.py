@@ -122,6 +122,22 @@ def test_a_whole_container_that_was_put_in_is_one_and_one_of_ours_goes_with_all_
     assert suspects(A, spec, owned=ours) == []
 
 
+def test_an_init_container_that_was_made_a_sidecar_is_one():
+    def with_init(**fields):
+        content = deepcopy(dict(A.manifest))
+        pod_spec = content["spec"]["template"]["spec"]
+        pod_spec["initContainers"] = [{"name": "init", "image": "init:1", **fields}]
+        return replace(A, manifest=content)
+
+    owned = deepcopy(OWNED)
+    init = {'k:{"name":"init"}': {".": {}, "f:name": {}, "f:image": {}}}
+    owned["f:template"]["f:spec"]["f:initContainers"] = init
+    have = stored(with_init(restartPolicy="Always"))
+    have["template"]["spec"]["restartPolicy"] = "Always"
+
+    assert suspects(with_init(), have, owned=owned) == [".initContainers[init].restartPolicy"]
+
+
 def with_volume(**source):
     content = deepcopy(dict(A.manifest))
     content["spec"]["template"]["spec"]["volumes"] = [{"name": "data", **source}]
