@@ -26,4 +26,5 @@ def control_plane(request):
         built, index=int(worker), failed=lambda: request.session.testsfailed > before
     ) as plane:
         plane.add_nodes(NODES)
+        plane.forget()
         yield plane

@@ -33,10 +33,6 @@ class Refused(Exception):
         return answer(self.code, self.status, self.headers)
 
 
-class TooLarge(Exception):
-    """The body is over 3 MiB: 413 in plain text."""
-
-
 def answer(code: int, body: Any, headers: Mapping[str, str] | None = None) -> Response:  # noqa: ANN401
     """Return a JSON answer."""
     data = json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
@@ -67,6 +63,17 @@ def status(code: int, reason: str, message: str, details: Object | None = None) 
         body["details"] = details
     body["code"] = code
     return body
+
+
+def too_large() -> Refused:
+    """Return 413 of a body over 3 MiB."""
+    message = "Request entity too large: limit is 3145728"
+    return Refused(status(413, "RequestEntityTooLarge", message))
+
+
+def quoted(text: str) -> str:
+    """Return text as a quoted string of an HTTP header."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def success(details: Object | None = None, code: int = 200) -> Object:

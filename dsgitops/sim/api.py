@@ -139,8 +139,6 @@ class ApiServer:
             return self._answer(request, _lower(request.headers), stale)
         except answers.Refused as refused:
             return refused.response()
-        except answers.TooLarge:
-            return answers.text(413, "Request entity too large: limit is 3145728")
 
     def _answer(self, request: Request, headers: Mapping[str, str], stale: int | None) -> Response:
         self.account.authenticate(headers)
@@ -192,7 +190,7 @@ class ApiServer:
         self.account.check(_VERBS[request.method], where)
         media = headers.get("content-type", "application/json").partition(";")[0].strip()
         written = self._written(request, media, where, options)
-        warnings = "".join(f'299 - "{each}"' for each in written.warnings[:1])
+        warnings = "".join(f"299 - {answers.quoted(each)}" for each in written.warnings[:1])
         obj = written.object
         if obj.get("kind") != "Status":
             view = reads.view_of(headers.get("accept", ""), of_list=False)

@@ -26,11 +26,10 @@ def parsed(body: bytes, duplicates: list[str] | None = None) -> Any:  # noqa: AN
         duplicates: Collects keys that a map has twice, as `line 1: key "a" already set in map`.
 
     Raises:
-        Refused: 400, it cannot be read.
-        TooLarge: Over 3 MiB.
+        Refused: 400, it cannot be read; 413, it is over 3 MiB.
     """
     if len(body) > MAX_BYTES:
-        raise answers.TooLarge
+        raise answers.too_large()
     try:
         if body.lstrip()[:1] in (b"{", b"["):
             return json.loads(body, object_pairs_hook=_pairs(duplicates))
@@ -43,8 +42,7 @@ def mapping(body: bytes, duplicates: list[str] | None = None) -> Object:
     """Return a body that must be a map.
 
     Raises:
-        Refused: 400, it is none.
-        TooLarge: Over 3 MiB.
+        Refused: 400, it is none; 413, it is over 3 MiB.
     """
     value = parsed(body, duplicates)
     return shaped(value)

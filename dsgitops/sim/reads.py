@@ -159,7 +159,7 @@ def listed(route: Route, page: Page, view: str, now: datetime) -> Object:
             "kind": "PartialObjectMetadataList",
             "apiVersion": "meta.k8s.io/v1",
             "metadata": metadata,
-            "items": [tables.partial(each, of_list=True) for each in page.objects],
+            "items": [tables.partial(each) for each in page.objects],
         }
     return {
         "kind": f"{resource.kind}List",

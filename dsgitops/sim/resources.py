@@ -29,6 +29,8 @@ class Resource:
     """In the schema, where it is not the kind."""
     empty: Mapping[str, object] = field(default_factory=dict[str, object])
     """What Go's zero value looks like in JSON, beside metadata: parts that no write adds."""
+    of_stub: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Annotations that the API server's own conversion gives to a bookmark."""
 
     @property
     def api_version(self) -> str:
@@ -76,6 +78,7 @@ DAEMON_SETS = Resource(
     subresources=("status",),
     short_names=("ds",),
     empty=_EMPTY_DAEMON_SET,
+    of_stub={"deprecated.daemonset.template.generation": "0"},
 )
 PODS = Resource(
     plural="pods",

@@ -96,13 +96,15 @@ def selection(resource: Resource, namespace: str | None, query: Mapping[str, str
     allowed = _METADATA | _FIELDS.get((resource.group, resource.plural), frozenset())
     for each in fields:
         if each.key not in allowed:
-            raise answers.bad_request(
-                f'Unable to find "{resource.api_version}, Resource={resource.plural}" that match '
-                f'label selector "{query.get("labelSelector", "")}", field selector '
-                f'"{query.get("fieldSelector", "")}": field label not supported: {each.key}'
-            )
+            raise answers.bad_request(_not_selectable(resource, each.key))
     labels = tuple(_requirement(each) for each in _split(query.get("labelSelector", "")))
     return Selection(namespace, labels, fields)
+
+
+def _not_selectable(resource: Resource, key: str) -> str:
+    if (resource.group, resource.plural) in _FIELDS:  # those have a conversion of their own
+        return f"field label not supported: {key}"
+    return f'"{key}" is not a known field selector: only "metadata.name", "metadata.namespace"'
 
 
 def _split(text: str) -> list[str]:

@@ -89,9 +89,9 @@ def table(
     return body
 
 
-def partial(obj: Object, *, of_list: bool = False) -> Object:
-    """Return an object as PartialObjectMetadata (items of a list have no kind)."""
-    kind = {} if of_list else {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
+def partial(obj: Object) -> Object:
+    """Return an object as PartialObjectMetadata; unlike whole ones it has its kind in lists too."""
+    kind = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
     return {**kind, "metadata": obj["metadata"]}
 
 

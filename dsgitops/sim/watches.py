@@ -118,9 +118,12 @@ class Watch:
 
     def bookmark(self, *, initial: bool = False) -> None:
         """Send a bookmark of the present version."""
-        metadata: Object = {"resourceVersion": str(self.version()), "creationTimestamp": None}
+        metadata: Object = {"resourceVersion": str(self.version())}
+        annotations = dict(self.terms.resource.of_stub)
         if initial:
-            metadata["annotations"] = {INITIAL_EVENTS_END: "true"}
+            annotations[INITIAL_EVENTS_END] = "true"
+        if annotations:
+            metadata["annotations"] = annotations
         stub = {**self.terms.resource.empty_object(), "metadata": metadata}
         self.next_bookmark = self.now() + BOOKMARK_EVERY
         self.send("BOOKMARK", stub)

@@ -75,7 +75,6 @@ class Writer:
 
         Raises:
             Refused: As the API server does.
-            TooLarge: Over 3 MiB.
         """
         duplicates: list[str] = []
         given = bodies.mapping(body, duplicates)
@@ -154,7 +153,6 @@ class Writer:
 
         Raises:
             Refused: As the API server does.
-            TooLarge: Over 3 MiB.
         """
         duplicates: list[str] = []
         given = bodies.mapping(body, duplicates)
@@ -182,7 +180,6 @@ class Writer:
 
         Raises:
             Refused: As the API server does.
-            TooLarge: Over 3 MiB.
         """
         if media not in checks.PATCHES:
             raise answers.unsupported_media(checks.PATCHES)
@@ -223,8 +220,8 @@ class Writer:
     def _apply(self, route: Route, body: bytes, options: Options) -> Written:
         """Answer server-side apply."""
         resource = route.resource
-        config = self._config(route, body, options)
         live = self._live(route)
+        config = self._config(route, body, options, live)
         write = self._write(resource, options, "Apply", route.subresource)
         if live is None:
             return self._applied_new(route, config, write, options)
@@ -257,7 +254,7 @@ class Writer:
         new, _ = self._kept(resource, merged, options, [])
         return self._created(route, new, managed, options)
 
-    def _config(self, route: Route, body: bytes, options: Options) -> Object:
+    def _config(self, route: Route, body: bytes, options: Options, live: Object | None) -> Object:
         """Return the checked body of an apply, with the URL's name and namespace."""
         duplicates: list[str] = []
         config = bodies.mapping(body, duplicates)
@@ -267,7 +264,8 @@ class Writer:
                 f"errors:\n  {duplicates[0]}"
             )
         checks.apply_identity(route, config)
-        metadata = dict(config.get("metadata") or {}) | {"name": route.name}
+        given: Object = config.get("metadata") or {}
+        metadata = given | {"name": route.name}
         if route.namespace is not None:
             metadata["namespace"] = route.namespace
         config = {**config, "metadata": metadata}
@@ -276,11 +274,16 @@ class Writer:
         try:
             schema.check_typed(route.resource.type, config)
         except schema.Mismatch as mismatch:
-            where = f"{route.namespace}/{route.name}" if route.namespace else f"/{route.name}"
+            where = f"{given.get('namespace', '')}/{given.get('name', '')}"  # as the body has them
             raise answers.internal(
                 f"failed to create typed patch object ({where}; {route.resource.api_version}, "
                 f"Kind={route.resource.kind}): {mismatch}"
             ) from None
+        if live is None and not given.get("name"):
+            raise answers.bad_request(
+                f"the name of the object ({route.name} based on URL) was undeterminable: "
+                "name must be provided"
+            )
         return config
 
     # ------------------------------------------------------------------ the last steps of an update

@@ -95,7 +95,7 @@ def _digest() -> str:
 def version() -> str:
     """Return the version of Kubernetes that go.mod asks for, as v1.36.1."""
     found = re.search(
-        r"^\s*k8s\.io/kubernetes (v\S+)$", (HERE / "go.mod").read_text(), re.MULTILINE
+        r"^\s*k8s\.io/kubernetes (v\S+)\b", (HERE / "go.mod").read_text(), re.MULTILINE
     )
     assert found, "go.mod names Kubernetes"
     return found[1]

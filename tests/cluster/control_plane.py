@@ -155,12 +155,16 @@ class ControlPlane:
         for command in (["genrsa", "-out", key, "2048"], ["rsa", "-in", key, "-pubout", "-out", self.folder / "sa.pub"]):  # fmt: skip
             subprocess.run(["openssl", *command], check=True, capture_output=True)
         (self.folder / "tokens.csv").write_text(f'{self.token},admin,admin,"system:masters"\n')
+        authority = str(self.folder / "certs-apiserver" / "apiserver.crt")  # its own, made by it
         config = {
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "test",
             "clusters": [
-                {"name": "test", "cluster": {"server": self.url, "insecure-skip-tls-verify": True}}
+                {
+                    "name": "test",
+                    "cluster": {"server": self.url, "certificate-authority": authority},
+                }
             ],
             "users": [{"name": "admin", "user": {"token": self.token}}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
@@ -171,6 +175,7 @@ class ControlPlane:
         clients, peers = self._url(0, "http"), self._url(1, "http")
         return [
             str(self.binaries["server"]), "--data-dir=etcd", "--unsafe-no-fsync",
+            "--watch-progress-notify-interval=5s",  # as kubeadm sets it: bookmarks depend on it
             f"--listen-client-urls={clients}", f"--advertise-client-urls={clients}",
             f"--listen-peer-urls={peers}", f"--initial-advertise-peer-urls={peers}",
             f"--initial-cluster=default={peers}",
@@ -276,6 +281,17 @@ class ControlPlane:
         body = {"metadata": {"labels": labels}}
         media = "application/merge-patch+json"
         self.call("PATCH", f"/api/v1/nodes/{name}", body, media=media)
+
+    def forget(self) -> None:
+        """Compact etcd: what was before now can no longer be listed or watched from there."""
+        revision = self._etcd_call("range", {"key": "eA=="})["header"]["revision"]
+        self._etcd_call("compaction", {"revision": revision, "physical": True})
+
+    def _etcd_call(self, what: str, body: dict[str, object]) -> dict[str, dict]:
+        url = f"{self._url(0, 'http')}/v3/kv/{what}"
+        asked = urllib.request.Request(url, data=json.dumps(body).encode())
+        with urllib.request.urlopen(asked, timeout=10) as answer:
+            return json.loads(answer.read())
 
     def requests(self, agent: str) -> list[Asked]:
         """Return every answered request of a user agent in order, from the audit log."""

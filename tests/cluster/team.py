@@ -202,7 +202,7 @@ class Team:
 
         def good() -> bool:
             record = self.record(name)
-            last = record.get("lastGood") or {}
-            return (last.get("commit"), record.get("reason")) == (commit, "InSync")
+            last = (record.get("lastGood") or {}).get("commit") or ""
+            return last.endswith(commit) and record.get("phase") == "Idle"
 
         self.wait(good, f"{commit[:7]} is the last good commit")

@@ -41,8 +41,8 @@ class Cluster:
     """Let time pass until something holds (at most 2 minutes of the cluster's time)."""
     pass_time: Callable[[float], None]
     """Let so many seconds of the cluster's time pass."""
-    rest: Callable[[], None]
-    """Let time pass until nothing is left to happen by itself."""
+    rest: Callable[[], None] = lambda: None
+    """Let time pass until nothing is left to happen by itself (where no controller runs: at once)."""
     quiet: float = 0.0
     """After so many seconds without a line a watch has told all that it had to tell."""
 
@@ -92,7 +92,11 @@ class Cluster:
     def open(self, resource="daemonsets", accept=JSON, **query) -> Stream:
         given = {"watch": "1"} | {key: str(value) for key, value in query.items()}
         request = Request(
-            method="GET", path=self.path(resource=resource), query=given, headers={"Accept": accept}
+            method="GET",
+            path=self.path(resource=resource),
+            query=given,
+            headers={"Accept": accept},
+            timeout=300.0,
         )
         stream = self.transport.open(request, lambda: None)
         while self.quiet and not (stream.status or stream.ended):

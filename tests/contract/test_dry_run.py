@@ -87,14 +87,20 @@ def test_what_only_the_server_sets_is_ignored_in_a_body(cluster):
     }
 
 
-def test_a_body_without_name_and_namespace_takes_the_url_s(cluster):
-    body = manifest()
-    del body["metadata"]["name"]
+def test_a_body_without_namespace_takes_the_url_s_and_without_name_only_an_existing_one(cluster):
+    nameless = manifest()
+    del nameless["metadata"]["name"]
 
-    live = cluster.apply(body, name="agent").body
+    refused = cluster.apply(nameless, name="agent")
+    live = cluster.apply(manifest()).body
+    again = cluster.apply(nameless, name="agent")
 
-    assert live["metadata"]["name"] == "agent"
+    assert (refused.status, refused.body["message"]) == (
+        400,
+        "the name of the object (agent based on URL) was undeterminable: name must be provided",
+    )
     assert live["metadata"]["namespace"] == cluster.namespace
+    assert (again.status, again.body["metadata"]["name"]) == (200, "agent")
 
 
 def test_quantities_are_normalised(cluster):

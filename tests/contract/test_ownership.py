@@ -129,6 +129,7 @@ def test_takeover_bad_revision_rollback_and_fix_leave_what_git_says(cluster):  #
     assert cluster.settle(all_ready(cluster))
     assert kept <= set(hashes(cluster))
     assert set(hashes(cluster).values()) == set(before.values())
+    cluster.rest()
     again = next(
         each
         for each in cluster.list("controllerrevisions")
@@ -318,7 +319,7 @@ def test_an_apply_without_the_record_removes_it_only_if_apply_owned_it(cluster):
 
 def test_the_same_content_again_keeps_version_and_times(cluster):
     live = cluster.apply(forward(manifest(), None, "1")).body
-    cluster.settle(observed(cluster))
+    cluster.rest()
     live = cluster.get()
     cluster.pass_time(2)
 

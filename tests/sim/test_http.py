@@ -75,7 +75,7 @@ def test_a_refused_watch_is_a_status(server):
     response, body = ask(server, "GET", f"{DAEMONSETS}?watch=1&fieldSelector=spec.x%3D1")
 
     assert response.status == 400
-    assert b"field label not supported" in body
+    assert b"is not a known field selector" in body
 
 
 def test_only_large_answers_are_compressed(server):
