@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from dsgitops.core import deadlines, signals
@@ -90,19 +91,16 @@ class Survey:
             policy=q.policy,
         )
         self.eligible = Eligible.of(q.live.template)
+        # No method of ours: a cycle would keep all pods of every look until a full collection.
         self.scene = signals.Scene(
             manifest=self.manifest,
             started=q.started,
             first=q.first,
             baking_since=q.baking_since,
             surges=q.live.strategy.surges,
-            shared=self.is_shared,
+            shared=partial(self.chronicle.shared, self.hash, window=self.manifest.shared_window),
         )
         self.gone = self._failed_pods()
-
-    def is_shared(self, loss: datetime) -> bool:
-        """Whether pods of another revision lost Ready at about that moment too."""
-        return self.chronicle.shared(self.hash, loss, self.manifest.shared_window)
 
     def _failed_pods(self) -> dict[str, Gone]:
         """Return by node what failed as a whole by its own doing, and went."""
@@ -330,7 +328,7 @@ class Survey:
 
     def _waits_for_others(self, pod: Pod, lost: datetime | None) -> bool:
         """Whether readiness went for pods of other revisions at the same time."""
-        return lost is not None and _ran_on(pod, lost) and self.is_shared(lost)
+        return lost is not None and _ran_on(pod, lost) and self.scene.shared(lost)
 
     def _floor(self, pod: Pod) -> datetime:
         """Before this, not being ready means nothing, whatever the settings say."""
