@@ -311,9 +311,9 @@ def _chosen(s: Situation) -> LastGood | None:
         return good
     copy = s.copy_of_record(revision)
     return LastGood(
-        digest=copy.digest if copy else None,
-        template=copy.template if copy else None,
-        commit=copy.commit if copy else None,
+        digest=(copy.digest if copy else "") or None,  # a copy from before the first write has none
+        template=(copy.template if copy else "") or None,
+        commit=(copy.commit if copy else "") or None,
         revision=revision.name,
         hash=revision.hash,
         strategy=good.strategy if good else bodies.strategy_body(s.live.spec),
