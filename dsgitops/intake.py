@@ -51,6 +51,8 @@ class _Shelf:
     """DaemonSets that are ours, and of which this source had nothing that could be used."""
     error: str = ""
     """Why the last poll brought nothing; "" if it did."""
+    polled: bool = False
+    """Whether a poll of it was taken in, well or not."""
     untold: bool = False
     """Whether the commit was taken in and nobody was told yet."""
 
@@ -100,12 +102,23 @@ class Intake:
     def take(self, polled: Polled, voice: Voice) -> frozenset[Ref]:
         """Take in one poll; return the DaemonSets of which Git now says something else."""
         shelf = self._shelves[polled.source]
+        shelf.polled = True
         if polled.tree is None:
             return self._not_read(polled, shelf, voice)
         shelf.error = ""
         if shelf.tree is not None and shelf.tree.commit == polled.tree.commit:
             return frozenset()
         return self._read(polled.source, polled.tree, shelf, voice)
+
+    @property
+    def complete(self) -> bool:
+        """Whether a poll of every source was taken in, well or not."""
+        return all(shelf.polled for shelf in self._shelves.values())
+
+    @property
+    def unread(self) -> bool:
+        """Whether the last poll of some source brought nothing."""
+        return any(shelf.error for shelf in self._shelves.values())
 
     def recall(self, action: Recall) -> None:
         """Read what an earlier commit had of one DaemonSet, into `recalled`.
@@ -143,7 +156,12 @@ class Intake:
             return frozenset()
         voice.problem(polled.source, what, remedy=error.remedy if error else "")
         shelf.error = what
-        return frozenset(shelf.asked) if shelf.tree is None else frozenset()
+        if shelf.tree is not None:
+            return frozenset()
+        kept = self.sources[polled.source].last()  # a restart while Git is away
+        if kept is None:
+            return frozenset(shelf.asked)
+        return self._read(polled.source, kept, shelf, voice)
 
     def _read(self, name: str, tree: Tree, shelf: _Shelf, voice: Voice) -> frozenset[Ref]:
         shelf.files = self._parsed(name, tree, shelf.files)

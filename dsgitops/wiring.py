@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
@@ -148,6 +148,8 @@ class Runtime:
     stopping: threading.Event
     close: Callable[[], None]
     dry_run: bool = False
+    faults: dict[str, str] = field(default_factory=dict[str, str])
+    """What was told of the watches and the Lease last."""
 
     def run(self) -> None:
         """Turn until `stopping` is set; then finish what is in flight."""
@@ -156,6 +158,7 @@ class Runtime:
             self.woken.clear()
             now = self.agent.clock.now()
             self._chat(now)
+            self._tell_faults()
             look = self.agent.turn() if self.lease.leading else self._stand_by(now)
             if self.woken.wait(self._pause(look)):
                 self.stopping.wait(BREATH_SECONDS)
@@ -187,12 +190,22 @@ class Runtime:
         return self.cluster.next_timer()
 
     def _quiet(self) -> bool:
-        polled = all(at is not None for at in self.polls.completed().values())
+        polled = self.agent.intake.complete
         idle = not (self.agent.again or self.agent.busy)
         waits = any(each.aside for each in self.agent.decisions.values())
         if self.dry_run:
             return polled and self.cluster.synced and not self.agent.again
         return polled and idle and not waits and self.cluster.synced
+
+    def _tell_faults(self) -> None:
+        """Tell what stands in the way of the watches and the Lease, once: rights above all."""
+        found = {what: error.what for what, error in self.cluster.faults().items()}
+        if self.lease.fault is not None:
+            found["lease"] = self.lease.fault.what
+        for what, said in found.items():
+            if self.faults.get(what) != said:
+                self.agent.voice.problem("cluster", f"{what}: {said}")
+        self.faults = found
 
     def _chat(self, now: datetime) -> None:
         if self.dry_run:

@@ -70,7 +70,7 @@ def run(  # noqa: PLR0913 - each is a flag
     if not (once or dry_run):
         runtime.run()
         return
-    settled = runtime.settle(ONCE_PATIENCE)
+    settled = runtime.settle(ONCE_PATIENCE) and not runtime.agent.intake.unread
     raise typer.Exit(_verdict(runtime.agent.decisions.values(), settled=settled))
 
 

@@ -39,8 +39,8 @@ def is_news(before: Decision | None, after: Decision) -> bool:
     """
     if after.aside or after.reason is Reason.CONTROLLER_STALE:
         return False
-    if before is None:
-        return True
+    if before is None:  # a start is blind for a moment, of every DaemonSet
+        return after.reason is not Reason.CLUSTER_UNREACHABLE
     if _content(before) != _content(after) and after.reason is not Reason.IN_SYNC:
         return True
     if before.reason in _QUIETLY_AFTER.get(after.reason, frozenset()):
