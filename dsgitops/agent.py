@@ -58,6 +58,10 @@ class Agent:
     faults: dict[Ref, int] = field(default_factory=dict)
     """Faults in a row."""
     told: dict[Ref, Decision] = field(default_factory=dict)
+    rolling: set[Ref] = field(default_factory=set)
+    """DaemonSets that count for `maxConcurrentRollouts`."""
+    waiting: set[Ref] = field(default_factory=set)
+    """DaemonSets that wait for something, maybe for another's rollout."""
 
     def turn(self) -> datetime | None:
         """Take in what is new, tend what it matters to; return when to look again at the latest.
@@ -130,9 +134,13 @@ class Agent:
         self.decisions.pop(ref, None)
         self.remembered.pop(ref, None)
         self.told.pop(ref, None)
+        self.rolling.discard(ref)
+        self.waiting.discard(ref)
 
     def _note(self, ref: Ref, decision: Decision, now: datetime) -> None:
-        before = self.decisions.get(ref)
+        rolled = ref in self.rolling
+        _set_in(self.rolling, ref, _rolls(decision))
+        _set_in(self.waiting, ref, decision.waiting_for is not None)
         self.decisions[ref] = replace(decision, actions=())
         self.due[ref] = min(decision.look_again or now + _LOOK_AT_LEAST, now + _LOOK_AT_LEAST)
         if not decision.aside:
@@ -142,12 +150,12 @@ class Agent:
                 # What is never said (ControllerStale) hides nothing.
                 self.told[ref] = replace(decision, actions=(), judgement=None)
             self.voice.tell(ref, decision, now, news=news)
-        if before is not None and _rolls(before) and not _rolls(decision):
-            self.again |= {other for other, each in self.decisions.items() if each.waiting_for}
+        if rolled and ref not in self.rolling:
+            self.again |= self.waiting
 
     def _rolling(self, ref: Ref) -> int:
         """Return how many other DaemonSets are in phase Canary or Rolling."""
-        return sum(1 for other, each in self.decisions.items() if other != ref and _rolls(each))
+        return len(self.rolling) - (ref in self.rolling)
 
     def _perform(self, actions: Iterable[Action], now: datetime) -> None:
         for action in actions:
@@ -192,6 +200,13 @@ class Agent:
             return now
         instants = [*self.due.values(), self.cluster.next_timer()]
         return min((at for at in instants if at is not None), default=None)
+
+
+def _set_in(refs: set[Ref], ref: Ref, is_in: bool) -> None:  # noqa: FBT001 - it is the value
+    if is_in:
+        refs.add(ref)
+    else:
+        refs.discard(ref)
 
 
 def _rolls(decision: Decision) -> bool:

@@ -165,7 +165,7 @@ class KubernetesCluster:
                 followed=watched,
                 live_since=self._live_since(ref, entry if watched else None, now),
                 chronicle=entry.chronicle if entry is not None else None,
-                rolling_elsewhere=len(self._rolling - {ref}),
+                rolling_elsewhere=len(self._rolling) - (ref in self._rolling),
                 refusal=self._refusals.get(ref),
                 rehearsal=self._rehearsals.get(ref),
             )
