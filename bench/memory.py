@@ -9,7 +9,6 @@ the same objects as bytes and keeps them, beside the same imports.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 from fleet_of_manifests import NAMESPACE, files, manifest
 
 MIB = 1024 * 1024
-DSGITOPS = [sys.executable, "-m", "dsgitops"]
 FLOOR = """
 import sys, time, urllib.request
 import kubernetes.client, git, apscheduler.schedulers.background, msgspec
@@ -109,63 +107,72 @@ def configuration(folder, repository):
     return file
 
 
-def measure(title, repository_files, nodes, settled, act, paths, goals):
-    """Run an agent against a cluster until it has settled, act, and print its memory."""
+@contextmanager
+def agent_of(folder, repository, cluster):
+    """Run an agent, its log beside its cache."""
+    command = [sys.executable, "-m", "dsgitops", "run"]
+    command += ["--config", str(configuration(folder, repository))]
+    command += ["--kubeconfig", str(cluster.kubeconfig)]
+    with (folder / "log").open("w") as log, process(command, stderr=log) as agent:
+        yield agent
+
+
+def floor_of(cluster, paths):
+    """Return the memory of a process that holds the same lists as bytes, in MiB."""
+    with process([sys.executable, "-c", FLOOR, cluster.server.url, *paths]) as floor:
+        time.sleep(8)
+        return memory(floor.pid, "VmHWM")
+
+
+def measure(title, world_of, act, paths, goals):
+    """Run an agent until it has settled, act, and print its memory beside the floor's.
+
+    Args:
+        title: Of the line.
+        world_of: Files of the repository, number of nodes, number of DaemonSets.
+        act: Called with world and repository once all DaemonSets are at rest.
+        paths: Lists that the floor holds.
+        goals: In MiB, for the line.
+    """
+    manifests, nodes, count = world_of
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         repository = Repository.create(folder / "repository")
-        repository.commit(repository_files, "Add the agents")
+        repository.commit(manifests, "Add the agents")
         cluster = Cluster(nodes, folder)
-        file = configuration(folder, repository)
-        arguments = [
-            *DSGITOPS,
-            "run",
-            "--config",
-            str(file),
-            "--kubeconfig",
-            str(cluster.kubeconfig),
-        ]
-        log = (folder / "log").open("w")
         try:
-            with process(arguments, stderr=log) as agent:
-                wait_for(lambda: settled(cluster.world), 300)
+            with agent_of(folder, repository, cluster) as agent:
+                wait_for(lambda: at_rest(cluster.world) == count, 300)
                 act(cluster.world, repository)
                 time.sleep(5)
                 steady, peak = memory(agent.pid), memory(agent.pid, "VmHWM")
-            with process([sys.executable, "-c", FLOOR, cluster.server.url, *paths]) as floor:
-                time.sleep(8)
-                bare = memory(floor.pid, "VmHWM")
+            floor = floor_of(cluster, paths)
         finally:
             cluster.close()
-    print(f"{title}: steady {steady:.0f} MiB ({steady / bare:.1f} x floor), "
-          f"peak {peak:.0f} MiB ({peak / bare:.1f} x floor), floor {bare:.0f} MiB, {goals}")  # fmt: skip
+    print(
+        f"{title:26} floor {floor:4.0f} MiB",
+        *(
+            f" {word} {each:4.0f} MiB ({each / floor:.1f} x floor)"
+            for word, each in (("steady", steady), ("peak", peak))
+        ),
+        f" {goals}",
+        flush=True,
+    )
 
 
-def idle_records(world):
+def at_rest(world):
     """Return how many DaemonSets are at rest."""
     found = world.store.list("daemonsets", NAMESPACE)
     records = (each["metadata"].get("annotations", {}).get("dsgitops.io/record") for each in found)
     return sum(1 for each in records if each and '"phase":"Idle"' in each)
 
 
-def main():
-    """Measure and print."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
-    nodes = int(sys.argv[2]) if len(sys.argv) > 2 else 5000
-    measure(
-        f"{count} DaemonSets",
-        files(count),
-        5,
-        lambda world: idle_records(world) == count,
-        lambda _world, _repository: None,
-        [DAEMONSETS, REVISIONS, NODES],
-        "goals 64 and 96 MiB",
-    )
-    first = manifest(0, nodes="linux")
-    second = json.loads(json.dumps(first).replace("v1.17", "v1.18"))
+def rollout_of(manifest, nodes):
+    """Return what rolls a DaemonSet out to a third of the nodes."""
+    second = json.dumps(manifest).replace("v1.17", "v1.18")
 
     def roll(world, repository):
-        repository.commit({"agents/0000.json": json.dumps(second)}, "Update the agent")
+        repository.commit({"agents/0000.json": second}, "Update the agent")
 
         def done():
             found = world.store.list("daemonsets", NAMESPACE)[0]
@@ -174,17 +181,29 @@ def main():
 
         wait_for(done, 500)
 
+    return roll
+
+
+def main():
+    """Measure and print."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    nodes = int(sys.argv[2]) if len(sys.argv) > 2 else 5000
+    measure(
+        f"{count} DaemonSets",
+        (files(count), 5, count),
+        lambda _world, _repository: None,
+        [DAEMONSETS, REVISIONS, NODES],
+        "goals 64 and 96 MiB",
+    )
+    first = manifest(0, nodes="linux")
     measure(
         f"a rollout over {nodes} pods",
-        {"agents/0000.json": json.dumps(first)},
-        nodes,
-        lambda world: idle_records(world) == 1,
-        roll,
+        ({"agents/0000.json": json.dumps(first)}, nodes, 1),
+        rollout_of(first, nodes),
         [DAEMONSETS, REVISIONS, NODES, PODS],
         "goal 96 MiB",
     )
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("PYTHONUNBUFFERED", "1")
     main()

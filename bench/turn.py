@@ -54,22 +54,20 @@ def milliseconds(call, times=11):
     return statistics.median(took)
 
 
-def main():
-    """Measure and print."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
-    with tempfile.TemporaryDirectory() as folder:
-        measure(count, Path(folder))
+def show(name, figure, rest=""):
+    """Print one line."""
+    print(f"{name:34} {figure:8.1f} {rest}", flush=True)
 
 
-def measure(count, folder):
-    """Sync `count` manifests once, then look at what nothing costs."""
+def simulated_agent(count, folder):
+    """Return an agent in a simulated world, with `count` manifests in Git."""
     repository = Repository.create(folder / "repository")
     repository.commit(files(count), "Add the agents")
     where, what = address.parse(str(repository.path)), revision.parse("branch", "main")
     source = GitSource(Tracked(name="agents", address=where, revision=what), folder / "cache")
     world = World(nodes=5, provides=True)
     world.make_namespace(NAMESPACE)
-    drive = wiring.simulated(
+    return wiring.simulated(
         world,
         {source.name: source},
         namespaces=[NAMESPACE],
@@ -77,6 +75,14 @@ def measure(count, folder):
         voice=Silence(),
         interval=timedelta(hours=1),
     )
+
+
+def first_sync(drive, count):
+    """Sync every manifest, and print how long it took.
+
+    Raises:
+        RuntimeError: They did not come to rest.
+    """
     agent = drive.agent
 
     def at_rest():
@@ -86,36 +92,49 @@ def measure(count, folder):
     start = perf_counter()
     if not drive.run(timedelta(minutes=10), until=at_rest):
         raise RuntimeError("the agents did not come to rest")
-    print(
-        f"first sync of {count}             {perf_counter() - start:8.1f} s (simulation included)"
-    )
+    show(f"first sync of {count}", perf_counter() - start, "s  with the simulation")
 
+
+def unchanged_turn(drive, folder, count):
+    """Print what a poll and a turn cost that bring nothing, beside a bare fetch."""
     mirror = next((folder / "cache").glob("*/mirror.git"))
-    fetch = ["git", "--git-dir", str(mirror), "fetch", "--quiet", str(repository.path),
-             "+refs/heads/main:refs/bench"]  # fmt: skip
+    fetch = ["git", "--git-dir", str(mirror), "fetch", "--quiet"]
+    fetch += [str(folder / "repository"), "+refs/heads/main:refs/bench"]
     floor = milliseconds(lambda: subprocess.run(fetch, check=True))
 
     def turn():
         drive.polls.poll_now()
-        agent.turn()
+        drive.agent.turn()
 
     took = milliseconds(turn)
-    print(f"floor: bare git fetch           {floor:8.1f} ms")
-    print(
-        f"unchanged turn, {count} manifests  {took:8.1f} ms  {took / floor:5.1f} x floor  goal 30 ms"
-    )
+    show("floor: bare git fetch", floor, "ms")
+    show(f"unchanged turn, {count} manifests", took, f"ms {took / floor:5.1f} x floor  goal 30 ms")
 
-    now = world.clock.now()
+
+def comparison(drive, count):
+    """Print what it costs to compare Git with the cluster, beside `==` of equal objects."""
+    agent, now = drive.agent, drive.world.clock.now()
     pairs = [
         (agent.intake.of(ref, None, now), agent.cluster.observe(ref, now).live)
         for ref in agent.decisions
     ]
-    texts = [(json.dumps(a.manifest), json.dumps(a.manifest)) for a, _ in pairs]
-    values = [(json.loads(a), json.loads(b)) for a, b in texts]
-    equal = milliseconds(lambda: [a == b for a, b in values])
-    compared = milliseconds(lambda: [difference.missing(a, b) for a, b in pairs])
-    print(f"floor: == of {count} equal objects {equal:8.1f} ms")
-    print(f"diff of {count} unchanged          {compared:8.1f} ms  {compared / equal:5.1f} x floor")
+    texts = [json.dumps(desired.manifest) for desired, _ in pairs]
+    values = [(json.loads(each), json.loads(each)) for each in texts]
+    floor = milliseconds(lambda: [one == other for one, other in values])
+    took = milliseconds(lambda: [difference.missing(*each) for each in pairs])
+    show(f"floor: == of {count} equal objects", floor, "ms")
+    show(f"diff of {count} unchanged", took, f"ms {took / floor:5.1f} x floor")
+
+
+def main():
+    """Measure and print."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        drive = simulated_agent(count, folder)
+        first_sync(drive, count)
+        unchanged_turn(drive, folder, count)
+        comparison(drive, count)
 
 
 if __name__ == "__main__":
