@@ -20,6 +20,7 @@ from dsgitops.adapters.kubernetes.lists import Collection, Inline
 from dsgitops.adapters.kubernetes.pool import DaemonPool
 from dsgitops.adapters.kubernetes.reflector import (
     BACKOFF_MAX,
+    DOUBT,
     FORBIDDEN_MAX,
     SILENCE,
     Reflector,
@@ -272,12 +273,12 @@ def test_a_watch_that_ends_at_once_each_time_is_not_opened_in_a_hot_loop():
     assert isinstance(run.reflector.fault, ClusterUnreachable)
 
 
-def test_silence_makes_it_blind_and_then_the_list_is_read_anew():
+def test_a_silent_watch_that_missed_something_was_blind():
     """A half-open connection, or a version from the future of a restored etcd."""
     run = Run(page(10, thing("a", 9)), page(90, thing("a", 80))).pump()
 
-    run.pump(SILENCE.total_seconds())
-    assert run.live
+    run.pump(DOUBT.total_seconds())
+    assert len(run.server.lists) == 1
     run.pump(0.1)
 
     assert run.server.watches[0].hung_up
@@ -286,14 +287,36 @@ def test_silence_makes_it_blind_and_then_the_list_is_read_anew():
     assert run.reflector.live_since == run.now, "what happened meanwhile was not seen"
 
 
+def test_a_silent_watch_that_missed_nothing_was_calm_and_stays_live():
+    """Etcd without progress notifications: no bookmark where nothing happens."""
+    run = Run(page(10, thing("a", 9)), page(90, thing("a", 9))).pump()
+
+    run.until(lambda: len(run.server.watches) == 2)
+
+    assert len(run.server.lists) == 2
+    assert run.watch.query["resourceVersion"] == "90"
+    assert run.reflector.live_since == START
+    assert len(run.changes) == 1
+
+
+def test_a_silent_watch_whose_list_hangs_makes_it_blind():
+    run = Run(page(10), ClusterUnreachable("no answer")).pump()
+
+    run.pump(DOUBT.total_seconds() + 0.1)
+    assert run.live
+    run.pump(6)
+
+    assert not run.live
+
+
 def test_it_says_itself_when_silence_is_due():
     run = Run(page(10)).pump()
     timer = run.reflector.next_timer(run.now)
 
-    assert timer == START + SILENCE
+    assert timer == START + DOUBT
     run.watch.bookmark(11)
     run.pump(60)
-    assert run.reflector.next_timer(run.now) == START + seconds(60) + SILENCE
+    assert run.reflector.next_timer(run.now) == START + seconds(60) + DOUBT
 
 
 def test_nobody_is_live_without_being_pumped():

@@ -31,7 +31,11 @@ if TYPE_CHECKING:
     from dsgitops.ports import Stream, Transport, Wake
 
 SILENCE = timedelta(seconds=75)
-"""A bookmark comes every 60 s; a watch that says nothing for longer is dead or misled."""
+"""A bookmark comes every 60 s; who hears nothing for longer cannot say what is there now."""
+DOUBT = timedelta(seconds=68)
+"""A watch so silent may be dead or misled, and the list is read anew, in time to stay live.  It may
+also be fine: etcd without `--watch-progress-notify-interval` gives no bookmarks where nothing
+happens (seen on 1.36)."""
 LOST = timedelta(seconds=5)
 """Without a watch for longer than this, the copy is not live: nobody's deadline may pass on it."""
 WATCH_SECONDS = (240, 300)
@@ -117,6 +121,8 @@ class Reflector:
         """When a watch was had again."""
         self._body = b""
         """Of a watch that was refused."""
+        self._doubted = False
+        """Whether the list is read anew because the watch fell silent."""
         self._closed = False
 
     # -- what others ask
@@ -203,7 +209,9 @@ class Reflector:
             return
         behind = newer(self._newest, listing.version)  # believed now: etcd was restored
         reach = self._newest if behind and self._newest else listing.version
-        self._shelf.replace(listing.items, reach, self.what.namespace)
+        if self._shelf.replace(listing.items, reach, self.what.namespace) and self._doubted:
+            self.live_since = None  # the watch was blind indeed
+        self._doubted = False
         self._version = self._newest = listing.version
         self._older = 0
         self.synced, self.fault = True, None
@@ -255,7 +263,7 @@ class Reflector:
         if watch.ended:  # which it is only when all its lines were taken
             self._ended(watch.status, now)
         elif now > self._deadline():
-            self._misled()
+            self._doubt()
 
     def _take_line(self, raw: bytes, now: datetime) -> bool:
         """Take one event in; False when the watch is over."""
@@ -297,7 +305,7 @@ class Reflector:
     def _deadline(self) -> datetime:
         """When an open watch has been silent for too long."""
         times = [each for each in (self._opened, self._heard) if each is not None]
-        return max(times) + SILENCE
+        return max(times) + DOUBT
 
     def _told_off(self, status: msgspec.Raw, now: datetime) -> None:
         """An ERROR event: 410 means that events are lost for ever, anything else is a fault."""
@@ -323,10 +331,13 @@ class Reflector:
         else:
             self._failed(ClusterUnreachable(f"the watch of {self._noun} ends at once"), now)
 
-    def _misled(self) -> None:
-        """Silent beyond the bookmark's time: half-open, or a version from the future."""
+    def _doubt(self) -> None:
+        """Silent beyond the bookmark's time: half-open, a version from the future, or truly calm.
+
+        Only a list can tell; where it shows nothing new the copy was live all along.
+        """
         self._hang_up()
-        self.live_since = None
+        self._doubted = True
         self._version = ""
 
     # -- faults

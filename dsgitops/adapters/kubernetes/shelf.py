@@ -89,27 +89,34 @@ class Shelf:
         self._heard(before, None, last)
         return True
 
-    def replace(self, items: Iterable[Item], version: str, scope: str) -> None:
+    def replace(self, items: Iterable[Item], version: str, scope: str) -> bool:
         """Make the copy what a list says.
 
         Args:
             items: The whole list.
             version: What is newer stays: written (by us) after all that was listed or watched.
             scope: Namespace that the list is of; empty: all.
+
+        Returns:
+            Whether that changed anything.
         """
+        changed = False
         listed = {item.key: item for item in items}
         for key, before in list(self.items.items()):
             if scope and key[0] != scope:
                 continue
             if key not in listed and not self._is_later(before, version):
                 del self.items[key]
+                changed = True
                 self._heard(before, None, before)
         for item in listed.values():
             was = self.items.get(item.key)
             if was is not None and (was.version == item.version or self._is_later(was, version)):
                 continue
             self.items[item.key] = item
+            changed = True
             self._heard(was, item, None)
+        return changed
 
     @staticmethod
     def _is_later(item: Item, version: str) -> bool:
