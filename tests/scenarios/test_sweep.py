@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import yaml
@@ -11,12 +12,14 @@ from scenarios.manifests import NAMESPACE, manifest
 from scenarios.scene import DAEMONSETS, STAR, Scene
 from scenarios.wire import APPLY
 
+from dsgitops.core.leftovers import leftovers
 from dsgitops.ports import Request
 from dsgitops.sim.access import Rule
 from dsgitops.sim.transport import SimTransport
 from dsgitops.sim.writes import AdmissionRefused
 
 RECORD = "dsgitops.io/record"
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples" / "repo").rglob("*.yaml"))
 AN_ENV = {"name": "INJECTED", "value": "1"}
 
 
@@ -109,6 +112,26 @@ def test_an_ordinary_image_bump_asks_nothing_more_than_its_writes():
 
     assert stage.asked == [f"patch {STAR}"] * 4, "content, canary over, strategy, bake over"
     assert stage.is_fresh(numbered("2"))
+
+
+def test_no_daemonset_of_the_example_repository_is_suspected_after_its_own_apply():
+    documents = [each for path in EXAMPLES for each in yaml.safe_load_all(path.read_text())]
+    manifests = [each for each in documents if each and each.get("kind") == "DaemonSet"]
+    assert len(manifests) >= 7
+    scene = Scene()
+    way = SimTransport(scene.world.api)
+    for given in manifests:
+        name = given["metadata"]["name"]
+        body = {**given, "metadata": {"name": name}}
+        query = {"fieldManager": "dsgitops", "force": "true"}
+        answer = way.send(
+            Request(method="PATCH", path=f"{DAEMONSETS}/{name}", query=query,
+                    headers={"Content-Type": APPLY}, body=json.dumps(body).encode())
+        )  # fmt: skip
+        live = json.loads(answer.body)
+
+        assert answer.status == 201, live
+        assert leftovers(given["spec"], live["spec"], live["metadata"]["managedFields"]) == ()
 
 
 def test_an_image_that_becomes_latest_is_pulled_always():
