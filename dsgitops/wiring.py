@@ -42,6 +42,8 @@ CHATTERS = 4
 """Threads for lists, Events and the Lease, which never wait for a write."""
 BREATH_SECONDS = 0.02
 """After being woken: what comes in a burst (the pods of a fleet) is looked at once."""
+UNSEEN_SECONDS_MAX = 10.0
+"""`--once` gives up on a cluster that it cannot list by then."""
 IDLE_SECONDS_MAX = 1.0
 """A turn comes at least so often: clocks that jump, and watches that fell silent, are noticed."""
 
@@ -172,14 +174,18 @@ class Runtime:
         """
         self.polls.start()
         clock = self.agent.clock
-        end = clock.monotonic() + patience.total_seconds()
+        begun = clock.monotonic()
+        end = begun + patience.total_seconds()
         while clock.monotonic() < end and not self.stopping.is_set():
             self.woken.clear()
             self.agent.turn()
             self._chat(clock.now())
+            self._tell_faults()
             if self._quiet():
                 self._stop()
                 return True
+            if not self.cluster.synced and clock.monotonic() > begun + UNSEEN_SECONDS_MAX:
+                break
             self.woken.wait(0.2)
         self._stop()
         return False

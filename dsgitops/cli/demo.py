@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -57,6 +58,8 @@ def demo(
         raise UsageError(
             f"there is no scenario {scenario!r}", remedy=f"one of {', '.join(SCENARIOS)}"
         )
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
     folder = Path(tempfile.mkdtemp(prefix="dsgitops-demo-"))
     screen = _screen(scenario, nodes, speed)
     try:
@@ -67,12 +70,17 @@ def demo(
             _play(stage, scenario, screen, speed, server)
         _summarise(stage, scenario)
         if server is not None:
-            _go_on(stage, screen, server, speed)
+            _go_on(stage, screen, server)
     finally:
         if keep:
             terminal.note(f"kept: {folder / 'node-agents'}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _leave(number: int, _frame: object) -> None:
+    """End as a shell tells of a signal, but tidy up first."""
+    raise SystemExit(128 + number)
 
 
 def _screen(scenario: str, nodes: int, speed: float) -> Screen:
@@ -88,7 +96,8 @@ def _introduce(nodes: int, speed: float) -> None:
     from dsgitops.core.narrate import span  # noqa: PLC0415
 
     pace = f"{speed:g} times real time" if speed else "as fast as it goes"
-    terminal.say(f"{nodes} simulated nodes in three zones, {pace}. Deadlines to fit:")
+    count = "1 simulated node" if nodes == 1 else f"{nodes} simulated nodes"
+    terminal.say(f"{count} in three zones, {pace}. Deadlines to fit:")
     terminal.say(
         f"a pod is ready within {span(POLICY.pod_deadline or timedelta())}, canary "
         f"{span(POLICY.canary_bake)}, bake {span(POLICY.bake_time)}, "
@@ -130,10 +139,13 @@ def _pace(
         pause = due - time.monotonic()
         if pause <= 0:
             return
-        if server is not None:
-            server.lock.release()
-        time.sleep(pause)
-        if server is not None:
+        if server is None:
+            time.sleep(pause)
+            return
+        server.lock.release()
+        try:
+            time.sleep(pause)
+        finally:
             server.lock.acquire()
 
     return pace
@@ -190,10 +202,10 @@ def _serve(stage: Stage, folder: Path) -> HttpServer:
     return server
 
 
-def _go_on(stage: Stage, screen: Screen, server: HttpServer, speed: float) -> None:
+def _go_on(stage: Stage, screen: Screen, server: HttpServer) -> None:
     """Keep the cluster and the agent going until Ctrl-C."""
-    terminal.note("the cluster goes on until Ctrl-C")
-    stage.drive.pace = _pace(stage, screen, speed or 1.0, server)
+    terminal.note("the cluster goes on in real time until Ctrl-C")
+    stage.drive.pace = _pace(stage, screen, 1.0, server)
     try:
         with server.lock:
             while True:

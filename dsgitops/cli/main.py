@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import PurePath
@@ -190,7 +190,9 @@ def _in_our_words(error: Exception) -> UsageError:
     see = f"see {path} --help"
     text = " ".join(str(cast("Any", error).format_message()).split())
     said, _, meant = text.partition(" Did you mean ")
-    near = sorted(getattr(error, "possibilities", None) or ([meant.strip("?'")] if meant else ()))
+    near = list(getattr(error, "possibilities", None) or ([meant.strip("?'")] if meant else ()))
+    wrong = str(getattr(error, "option_name", ""))
+    near.sort(key=lambda each: -SequenceMatcher(None, wrong, each).ratio())
     if path == _program() and text.startswith("No such option"):
         see = f"options come after the verb: {path} VERB …"
     said = said.rstrip(".").replace("Value error, ", "").replace("No such ", "there is no ")

@@ -76,6 +76,7 @@ class Live:
 
         self._title = title
         self._drawn = 0.0
+        self._stage: Stage | None = None
         self._live = RichLive(auto_refresh=False, transient=False)
 
     def __enter__(self) -> Self:
@@ -85,6 +86,8 @@ class Live:
 
     def __exit__(self, *_: object) -> None:
         """End; the last frame stays."""
+        if self._stage is not None:
+            self.draw(self._stage)
         self._live.stop()
 
     def line(self, line: Line) -> None:
@@ -92,6 +95,7 @@ class Live:
 
     def frame(self, stage: Stage) -> None:
         """Draw, but not more often than eyes can follow."""
+        self._stage = stage
         now = time.monotonic()
         if now - self._drawn < 1 / FRAMES_PER_SECOND:
             return
@@ -157,8 +161,9 @@ def _where(stage: Stage) -> str:
 
 def _budget(stage: Stage) -> str:
     judgement = stage.star.judgement if stage.star else None
-    if judgement is None:
-        return ""
+    record = stage.star.record if stage.star else None
+    if judgement is None or record is None or record.last_good is None:
+        return ""  # nothing is out where nothing ran before
     found = stage.world.daemonset("kube-system", "fluentd")
     rolling = found["spec"]["updateStrategy"].get("rollingUpdate") or {}
     most = max(1, resolve(rolling.get("maxUnavailable") or 1, nodes=judgement.total))

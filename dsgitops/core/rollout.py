@@ -355,7 +355,8 @@ def _progress(
 def _everywhere(s: Situation) -> Decision:
     """Every node that counts is available: back to Git's strategy, and the bake begins."""
     judgement = s.judgement
-    if s.at_last_good and s.written_content is not None:
+    held = s.live.strategy.type == "OnDelete"  # else it was created, or the controller rolls it
+    if held and s.at_last_good and s.written_content is not None:
         return _nothing_new(s, s.written_content)
     record = s.record.next(
         phase=Phase.BAKING, reason=Reason.ROLLOUT_BAKING, started=s.now, progressed=s.now
