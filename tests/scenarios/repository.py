@@ -21,6 +21,8 @@ class Repository:
     name: str = "node-agents"
     commits: list[dict[str, str]] = field(default_factory=list)
     down: bool = False
+    fetched: int = 0
+    """How many commits the mirror has: what a restarted agent finds while Git is down."""
     blobs: dict[str, bytes] = field(default_factory=dict)
 
     def commit(self, files):
@@ -40,11 +42,12 @@ class Repository:
         """See `ports.Source`."""
         if self.down or not self.commits:
             raise SourceUnreachable("the Git server does not answer")
-        return self._tree(len(self.commits))
+        self.fetched = len(self.commits)
+        return self._tree(self.fetched)
 
     def last(self):
         """See `ports.Source`."""
-        return self._tree(len(self.commits)) if self.commits else None
+        return self._tree(self.fetched) if self.fetched else None
 
     def at(self, commit):
         """See `ports.Source`."""
