@@ -36,7 +36,7 @@ check: $(VENV)/dev.stamp ## Format, lint, types, layers, docs
 	@$(BIN)/mypy
 	@$(BIN)/pyright --level error
 	@out=$$($(BIN)/lint-imports --no-cache 2>&1) || { echo "$$out"; exit 1; }
-	@$(BIN)/python -m pytest -q tests/docs
+	@$(BIN)/python -m pytest tests/docs
 
 judge: $(VENV)/dev.stamp ## Judge recordings of real rollouts (RECORDINGS=DIR)
 	@$(BIN)/python -m dsgitops.cli.judge $(RECORDINGS)
