@@ -151,8 +151,11 @@ class ControlPlane:
         return f"{scheme}://127.0.0.1:{self._port(number)}"
 
     def _write_files(self) -> None:
-        key = self.folder / "sa.key"
-        for command in (["genrsa", "-out", key, "2048"], ["rsa", "-in", key, "-pubout", "-out", self.folder / "sa.pub"]):  # fmt: skip
+        key, public = self.folder / "sa.key", self.folder / "sa.pub"
+        for command in (
+            ["genrsa", "-out", key, "2048"],
+            ["rsa", "-in", key, "-pubout", "-out", public],
+        ):
             subprocess.run(["openssl", *command], check=True, capture_output=True)
         (self.folder / "tokens.csv").write_text(f'{self.token},admin,admin,"system:masters"\n')
         authority = str(self.folder / "certs-apiserver" / "apiserver.crt")  # its own, made by it
