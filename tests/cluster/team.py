@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -49,6 +50,16 @@ class Agent:
         """Return the reasons of one DaemonSet in order."""
         found = [each for each in self.lines if each.get("daemonset", "").endswith(f"/{name}")]
         return [each["reason"] for each in found if "reason" in each]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ask it to end; one that does not says in its log where each of its threads stands."""
+    process.terminate()
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        process.wait(10)
 
 
 @dataclass
@@ -109,11 +120,7 @@ class Team:
             yield agent
             assert process.poll() is None, log.read_text()
         finally:
-            process.terminate()
-            try:
-                process.wait(15)
-            finally:
-                process.kill()
+            _end(process)
         assert process.returncode == 0, log.read_text()
 
     def turn(self) -> None:
@@ -135,7 +142,7 @@ class Team:
                 "--kubeconfig", kubeconfig, "--log-format", "json"]  # fmt: skip
 
     def _environment(self) -> dict[str, str]:
-        return os.environ | {"POD_NAMESPACE": self.namespace, "PYTHONUNBUFFERED": "1"}
+        return os.environ | {"POD_NAMESPACE": self.namespace, "PYTHONFAULTHANDLER": "1"}
 
     # ------------------------------------------------------------------ the cluster
 
