@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Never
 
 import typer
 
@@ -69,9 +70,19 @@ def run(  # noqa: PLR0913 - each is a flag
     _stop_on_signals(runtime)
     if not (once or dry_run):
         runtime.run()
-        return
+        _end()
     settled = runtime.settle(ONCE_PATIENCE) and not runtime.agent.intake.unread
     raise typer.Exit(_verdict(runtime.agent.decisions.values(), settled=settled))
+
+
+def _end() -> Never:
+    """End the process here: what must be stopped has been, and is bounded.
+
+    The interpreter's own shutdown is not: it was seen to hang beside threads that read watches.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _settings(config: Path | None, assignments: list[str]) -> Settings:
