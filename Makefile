@@ -24,7 +24,7 @@ demo: $(VENV)/run.stamp ## The main job on a simulated cluster; ends by itself (
 	@$(BIN)/dsgitops demo $(ARGS)
 
 test: $(VENV)/dev.stamp ## Every test that needs no cluster
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 cluster-test: $(VENV)/dev.stamp ## Contract and agent on a real control plane (builds it: needs Go)
 	@$(BIN)/python tests/cluster/binaries.py

@@ -44,6 +44,8 @@ BREATH_SECONDS = 0.02
 """After being woken: what comes in a burst (the pods of a fleet) is looked at once."""
 UNSEEN_SECONDS_MAX = 10.0
 """`--once` gives up on a cluster that it cannot list by then."""
+LAST_WORDS_SECONDS = 2.0
+"""For Events that are not written yet when the agent ends."""
 IDLE_SECONDS_MAX = 1.0
 """A turn comes at least so often: clocks that jump, and watches that fell silent, are noticed."""
 
@@ -190,6 +192,15 @@ class Runtime:
         self._stop()
         return False
 
+    def _say_the_last(self) -> None:
+        """Write the Events that were told and not written yet; bounded."""
+        clock = self.agent.clock
+        end = clock.monotonic() + LAST_WORDS_SECONDS
+        while self.events.pending and clock.monotonic() < end:
+            self.woken.clear()
+            self.events.pump(clock.now())
+            self.woken.wait(0.05)
+
     def _stand_by(self, now: datetime) -> datetime | None:
         """Another agent leads: keep the view warm, and decide nothing."""
         self.cluster.pump(now)
@@ -227,6 +238,7 @@ class Runtime:
 
     def _stop(self) -> None:
         self.polls.stop(timeout=2.0)
+        self._say_the_last()
         self.close()
         if not self.dry_run:
             self.lease.release(self.agent.clock.now())

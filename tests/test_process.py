@@ -22,7 +22,6 @@ from dsgitops.sim.http import HttpServer
 from dsgitops.sim.repository import Repository
 from dsgitops.sim.world import World
 
-pytestmark = pytest.mark.xdist_group("process")  # one story: each test goes on from the last
 KUBECTL = shutil.which("kubectl")
 PATH = "clusters/prod/agent.yaml"
 SETTINGS = {

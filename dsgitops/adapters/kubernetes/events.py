@@ -129,6 +129,11 @@ class Events:
             future.add_done_callback(lambda _: self._wake())
             self._take(now)
 
+    @property
+    def pending(self) -> bool:
+        """Whether something that was told is not written yet."""
+        return bool(self._queue) or self._sending is not None
+
     def next_timer(self, now: datetime) -> datetime | None:
         """Return when `pump` wants to be called although nothing arrives."""
         if self._sending is not None or not self._queue:
