@@ -11,30 +11,15 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from dsgitops.core.model import NodeState, Reason
+from dsgitops.core.model import NodeState
 from dsgitops.core.narrate import short
+from dsgitops.core.news import WARNINGS
 from dsgitops.errors import DsgitopsError
 
 if TYPE_CHECKING:
     from dsgitops.core.model import Decision, Ref
 
 LOGGER = logging.getLogger("dsgitops")
-
-FAILURES = frozenset(
-    {
-        Reason.MANIFEST_INVALID,
-        Reason.REFUSED,
-        Reason.CONFLICT,
-        Reason.DRIFT_GIVEN_UP,
-        Reason.ROLLOUT_STALLED,
-        Reason.ROLLOUT_FAILED,
-        Reason.ROLLING_BACK,
-        Reason.ROLLED_BACK,
-        Reason.ROLLBACK_FAILED,
-        Reason.QUARANTINED,
-    }
-)
-"""Reasons that are warnings, as Events and as log lines (`interfaces.md`, Events)."""
 
 
 def configure(
@@ -77,7 +62,7 @@ class LogVoice:
 
     def tell(self, ref: Ref, decision: Decision, now: datetime, *, news: bool) -> None:
         """See `ports.Voice`."""
-        level = logging.WARNING if decision.reason in FAILURES else logging.INFO
+        level = logging.WARNING if decision.reason in WARNINGS else logging.INFO
         fields = decision_fields(ref, decision)
         LOGGER.log(
             level if news else logging.DEBUG,

@@ -9,6 +9,22 @@ from dsgitops.core.model import Reason
 if TYPE_CHECKING:
     from dsgitops.core.model import Decision
 
+WARNINGS = frozenset(
+    {
+        Reason.MANIFEST_INVALID,
+        Reason.REFUSED,
+        Reason.CONFLICT,
+        Reason.DRIFT_GIVEN_UP,
+        Reason.ROLLOUT_STALLED,
+        Reason.ROLLOUT_FAILED,
+        Reason.ROLLING_BACK,
+        Reason.ROLLED_BACK,
+        Reason.ROLLBACK_FAILED,
+        Reason.QUARANTINED,
+    }
+)
+"""Reasons that are warnings, as Events and as log lines (`interfaces.md`, Events)."""
+
 _QUIETLY_AFTER = {
     Reason.IN_SYNC: frozenset({Reason.ROLLOUT_FINISHED, Reason.DRIFT_HEALED, Reason.IN_SYNC}),
     Reason.QUARANTINED: frozenset(

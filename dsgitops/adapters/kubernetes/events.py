@@ -15,29 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from dsgitops.adapters.kubernetes.answers import fault
 from dsgitops.adapters.kubernetes.writes import MERGE
-from dsgitops.core.model import Reason, Ref
+from dsgitops.core.news import WARNINGS
 from dsgitops.errors import ActionRefused, ClusterUnreachable, DsgitopsError, Stale
 from dsgitops.ports import Request
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
+    from dsgitops.core.model import Reason, Ref
     from dsgitops.ports import Transport, Wake
 
-WARNINGS = frozenset(
-    {
-        Reason.MANIFEST_INVALID,
-        Reason.REFUSED,
-        Reason.CONFLICT,
-        Reason.DRIFT_GIVEN_UP,
-        Reason.ROLLOUT_STALLED,
-        Reason.ROLLOUT_FAILED,
-        Reason.ROLLING_BACK,
-        Reason.ROLLED_BACK,
-        Reason.ROLLBACK_FAILED,
-        Reason.QUARANTINED,
-    }
-)
 CONTROLLER = "dsgitops.io/agent"
 QUEUE_MAX = 256
 """Events that wait; beyond it the oldest are dropped."""
