@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from dsgitops.sim.drive import Drive
     from dsgitops.sim.world import World
 
-WRITERS = 4
-"""Writes at a time: four keep the API server's two cores busy (`peers.md` 1, floor)."""
 CHATTERS = 4
 """Threads for lists, Events and the Lease, which never wait for a write."""
 BREATH_SECONDS = 0.02
@@ -294,7 +292,7 @@ def runtime(
         monotonic=clock.monotonic,
         wake=wake,
     )
-    hands = Pool(wake, workers=WRITERS, ends=not dry_run, may=lambda: lease.leading)
+    hands = Pool(wake, ends=not dry_run, may=lambda: lease.leading)
     told = ClusterVoice(events, lease, lambda name: sources[name].history())
     polls = Polls(clock, wake)
     for each in settings.sources:

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from dsgitops.core.model import Desired, Live, Ref
 
 DIFFERENCES = 1
-FRESH = "-dsgitops-fresh"
-"""Put behind a name for a dry run of a creation (`cluster.md` 3.4)."""
 
 
 class Output(StrEnum):
@@ -224,7 +222,7 @@ def _after_takeover(connection: Connection, desired: Desired, answer: Live) -> L
     from dsgitops.core.record import Record  # noqa: PLC0415
     from dsgitops.errors import ActionRefused  # noqa: PLC0415
 
-    ref = replace(desired.ref, name=f"{desired.ref.name}{FRESH}")
+    ref = replace(desired.ref, name=f"{desired.ref.name}{bodies.FRESH}")
     nameless = replace(desired, ref=ref)
     body = bodies.forward(nameless, None, Record(source=desired.source), hold=False)
     try:

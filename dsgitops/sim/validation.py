@@ -223,20 +223,25 @@ def _template_spec(spec: Object) -> Iterator[Cause]:
         yield _invalid(f"{root}.terminationGracePeriodSeconds", grace, _NEGATIVE)
 
 
+def _own_name(each: Object, here: str, seen: set[str]) -> Iterator[Cause]:
+    """Check the name of a list's element, and add it to those seen."""
+    name = each.get("name") or ""
+    if not name:
+        yield _required(f"{here}.name")
+    elif not _LABEL.fullmatch(name):
+        yield _invalid(f"{here}.name", name, _LABEL_TEXT)
+    elif name in seen:
+        yield Cause(DUPLICATE, f"{here}.name", f"Duplicate value: {_quoted(name)}")
+    seen.add(name)
+
+
 def _containers(
     containers: Sequence[Object], field: str, volumes: set[str | None]
 ) -> Iterator[Cause]:
     seen: set[str] = set()
     for index, each in enumerate(containers):
         here = f"{field}[{index}]"
-        name = each.get("name") or ""
-        if not name:
-            yield _required(f"{here}.name")
-        elif not _LABEL.fullmatch(name):
-            yield _invalid(f"{here}.name", name, _LABEL_TEXT)
-        elif name in seen:
-            yield Cause(DUPLICATE, f"{here}.name", f"Duplicate value: {_quoted(name)}")
-        seen.add(name)
+        yield from _own_name(each, here, seen)
         if not each.get("image"):
             yield _required(f"{here}.image")
         yield from _mounts(each.get("volumeMounts") or [], f"{here}.volumeMounts", volumes)
@@ -292,14 +297,7 @@ def _volumes(volumes: Sequence[Object], field: str) -> Iterator[Cause]:
     seen: set[str] = set()
     for index, each in enumerate(volumes):
         here = f"{field}[{index}]"
-        name = each.get("name") or ""
-        if not name:
-            yield _required(f"{here}.name")
-        elif not _LABEL.fullmatch(name):
-            yield _invalid(f"{here}.name", name, _LABEL_TEXT)
-        elif name in seen:
-            yield Cause(DUPLICATE, f"{here}.name", f"Duplicate value: {_quoted(name)}")
-        seen.add(name)
+        yield from _own_name(each, here, seen)
         sources = [key for key in each if key != "name"]
         for extra in sources[1:]:
             text = "Forbidden: may not specify more than 1 volume type"
