@@ -209,7 +209,7 @@ class _Standing:
     going: set[str]
     """Ready nodes with a pod that goes; on a dead node one may be going for ever."""
     fresh: set[str]
-    """Nodes whose new pod is young enough to be waited for."""
+    """Nodes whose new pod is young enough to be waited for; Ready ones with any such pod."""
 
 
 def _standing(view: View) -> _Standing:
@@ -237,9 +237,12 @@ def _standing(view: View) -> _Standing:
             found.serving.add(pod.node)
         if pod.is_available(view.now, view.min_ready_seconds):
             found.available.add(pod.node)
-        elif pod.hash != view.target:
+            continue
+        ours = pod.hash == view.target
+        if not ours:
             found.broken.add(pod.node)
-        elif pod.created is not None and view.now - pod.created < patience:
+        young = pod.created is not None and view.now - pod.created < patience
+        if young and (ours or pod.node in found.ready):  # superseded content had its young pods too
             found.fresh.add(pod.node)
     return found
 
@@ -277,12 +280,14 @@ def _candidates(
 
 
 def _unavailable(view: View, standing: _Standing) -> int:
-    """Return how many nodes are without an available pod and not bad before."""
+    """Return how many nodes are without an available pod, and not as they were bad before."""
+    moving = standing.fresh | standing.going
     return sum(
         1
         for node, state in view.judgement.states.items()
         if (node not in standing.available or state is NodeState.BAD_NODE)
-        and state not in (NodeState.LEAVING, NodeState.BAD_BEFORE)
+        and state is not NodeState.LEAVING
+        and (state is not NodeState.BAD_BEFORE or node in moving)
         and node not in standing.gone
     )
 

@@ -296,6 +296,9 @@ def _go_on(s: Situation) -> Decision:
         )
         return remembering(_progress(s), record, remember(s, record))
     pods = budget.next_deletions(view, canary_only=in_canary)
+    back = _in_service_again(s, pods)
+    if back is not None:
+        return back
     deletions = tuple(
         DeletePod(
             ref=s.live.ref,
@@ -307,6 +310,24 @@ def _go_on(s: Situation) -> Decision:
         for pod in pods
     )
     return _progress(s, deletions, look_again=first.look_again if first else None)
+
+
+def _in_service_again(s: Situation, pods: tuple[Pod, ...]) -> Decision | None:
+    """Take nodes off the baseline that serve again, before their pods are deleted like others'.
+
+    They would be out by our hand, so they take budget, vote, and are waited for on the way back.
+    Cordoned ones stay: something else is about to happen to them.
+    """
+    bad = s.record.bad_before
+    steady = {node.name for node in s.observed.nodes if not node.unschedulable}
+    serving = s.bad_before & steady & {pod.node for pod in pods if pod.is_ready}
+    if bad is None or not serving:
+        return None
+    left = tuple(name for name in bad.nodes if name not in serving)
+    count = bad.count - len(serving)
+    record = s.record.next(bad_before=replace(bad, count=count, nodes=left) if count else None)
+    step = replace(_progress(s), aside=True)  # judged as if they were still away
+    return remembering(step, record, remember(s, record))
 
 
 def _take_baseline(s: Situation) -> Decision | None:

@@ -352,3 +352,13 @@ def test_cordoned_nodes_whose_pods_are_fine_go_last():
     seen = view(fleet_of(NAMES), fleet, bad_before=[cordoned.name], most=10)
 
     assert gone_now(seen)[-1] == cordoned.name
+
+
+def test_a_young_pod_of_superseded_content_takes_budget_on_a_node_that_was_bad_before_too():
+    cordoned = replace(FLEET[0], unschedulable=True)
+    middle = pod(cordoned.name, "superseded", ready=False, since=NOW - seconds(5))
+    fleet = (cordoned, *FLEET[1:])
+
+    seen = view((*fleet_of(NAMES[1:]), middle), fleet, bad_before=[cordoned.name])
+
+    assert gone_now(seen, canary_only=True) == [cordoned.name], "nobody else goes while it is out"

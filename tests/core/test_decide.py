@@ -374,6 +374,35 @@ def test_a_lack_of_rights_is_tried_again_after_a_while():
 # ---------------------------------------------------------------------------- guarded
 
 
+def test_a_node_that_was_bad_before_and_serves_again_is_taken_out_of_service_like_any_other():
+    """Else the next content would forget that it is out by our hand."""
+    remembered = rolling(
+        reason=Reason.ROLLOUT_PROGRESSING, bad_before=BadBefore(count=2, nodes=("gone", NAMES[0]))
+    )
+    gone = node("gone", ready="Unknown")
+    seen = {"nodes": (*nodes(3), gone)}
+    pods = old_and_new(NAMES[:1], NAMES[1:])
+
+    first = decide(B, in_flight(remembered, pods, **seen), remembered, NOW)
+    known = body_record(the(first, Remember))
+    then = decide(B, in_flight(known, pods, **seen), known, NOW)
+
+    assert known.bad_before == BadBefore(count=1, nodes=("gone",))
+    assert not any(isinstance(each, DeletePod) for each in first.actions)
+    assert the(then, DeletePod).node == NAMES[0]
+
+
+def test_one_whose_pod_is_still_broken_stays_excused():
+    remembered = rolling(
+        reason=Reason.ROLLOUT_PROGRESSING, bad_before=BadBefore(count=1, nodes=(NAMES[0],))
+    )
+    pods = (pod(NAMES[0], A, ready=False), *old_and_new((), NAMES[1:]))
+
+    decision = decide(B, in_flight(remembered, pods), remembered, NOW)
+
+    assert the(decision, DeletePod).node == NAMES[0]
+
+
 def test_first_the_nodes_that_are_bad_already_are_remembered():
     remembered = rolling(phase=Phase.CANARY)
     pods = (pod(NAMES[0], A), pod(NAMES[1], A, ready=False), pod(NAMES[2], A))
