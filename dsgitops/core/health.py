@@ -247,6 +247,24 @@ class _Hearing:
             return False
         return all(abs(each - since) > SHARED_OUTAGE for each in others)
 
+    def _is_theirs_alone(self, suspects: list[Look]) -> bool:
+        """Whether nodes without our pod had the time to show that they went away as well.
+
+        Lost heartbeats are noticed node by node, and end so: the first two away, and the last two
+        that are not back, say nothing.  Deletes are paused meanwhile, so nothing is lost by it.
+        """
+        q, states = self.question, self.survey.states
+        stamps = [each.node.ready_since for each in suspects]
+        others = [
+            node.ready_since
+            for node in q.nodes
+            if node.is_ready and states.get(node.name, NodeState.LEAVING) is not NodeState.LEAVING
+        ]
+        known = [at for at in (*stamps, *others) if at is not None and at <= q.now]
+        told = max(known, default=q.now) + SHARED_OUTAGE
+        self.survey.wake(told)
+        return bool(others) and told <= q.now
+
     # ------------------------------------------------------------------ refusals, no progress
 
     def _refusals(self) -> list[Refusal]:
@@ -317,7 +335,7 @@ class _Hearing:
         refusals = self._refusals()
         if any(not _PASSES.search(each.message) for each in refusals):
             return Verdict.FAILED, FailureClass.PODS_REFUSED
-        if len(suspects) >= 2:
+        if len(suspects) >= 2 and self._is_theirs_alone(suspects):
             return Verdict.FAILED, FailureClass.NODE_WENT_NOT_READY
         showing = self._showing()
         name = _most_named(showing) or (FailureClass.PODS_REFUSED if refusals else None)

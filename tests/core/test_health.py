@@ -322,8 +322,28 @@ def test_one_node_that_goes_away_with_our_pod_is_a_suspect_and_two_fail_it():
 
     one = Rollout(pods, nodes=[dead("a", 60), node("b"), node("c")]).judge(90)
     assert (one.verdict, one.suspects) == ("NodeProblem", ("a",))
-    two = Rollout(pods, nodes=[dead("a", 60), dead("b", 80), node("c")]).judge(90)
+    two = Rollout(pods, nodes=[dead("a", 60), dead("b", 80), node("c")]).judge(140)
     assert (two.verdict, two.failure_class) == ("Failed", "NodeWentNotReady")
+
+
+def test_two_suspects_are_not_blamed_before_others_had_the_time_to_go_away_too():
+    """Lost heartbeats are noticed node by node: the first two may both wear our pod."""
+    pods = [ready(name) for name in "ab"] + [old("c")]
+    early = Rollout(pods, nodes=[dead("a", 60), dead("b", 62), node("c")]).judge(63)
+
+    assert (early.verdict, early.suspects) == ("NodeProblem", ("a", "b"))
+    assert early.look_again == at(122)
+
+
+def test_nor_while_the_others_are_coming_back():
+    pods = [ready(name) for name in "abcd"]
+    back = [node(name, ready_since=at(200)) for name in "cd"]
+    none_back = [dead(name, 100) for name in "abcd"]
+    two = Rollout(pods, nodes=[dead("a", 100), dead("b", 101), *back])
+
+    assert Rollout(pods, nodes=none_back).judge(300).verdict is Verdict.NODE_PROBLEM
+    assert two.judge(201).verdict is Verdict.NODE_PROBLEM
+    assert two.judge(260).failure_class == "NodeWentNotReady"
 
 
 def test_nodes_without_our_pod_that_go_away_too_clear_the_suspects():
