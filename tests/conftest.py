@@ -15,15 +15,14 @@ def control_plane(request):
     if os.environ.get("DSGITOPS_CLUSTER") != "real":
         pytest.skip("needs a real control plane: make cluster-test")
     from cluster import binaries  # noqa: PLC0415 - nothing of it is needed elsewhere
-    from cluster.control_plane import running  # noqa: PLC0415
+    from cluster.control_plane import index, running  # noqa: PLC0415
 
     built = binaries.cached()
     if built.missing:
         pytest.fail(built.missing)
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
     before = request.session.testsfailed
     with running(
-        built, index=int(worker), failed=lambda: request.session.testsfailed > before
+        built, index=index(0), failed=lambda: request.session.testsfailed > before
     ) as plane:
         plane.add_nodes(NODES)
         plane.forget()

@@ -1,20 +1,89 @@
-"""Teams on the real control plane."""
+"""Teams on real control planes: fake nodes for scale, real ones for truth."""
 
 from __future__ import annotations
 
 import itertools
+import os
+from contextlib import contextmanager
 
 import pytest
+from cluster import binaries, proof, real_node
+from cluster.control_plane import index, running
 from cluster.team import NODES, Team
 
+REAL_NODES = 3
 _numbers = itertools.count(1)
+_workers = "PYTEST_XDIST_WORKER"
+
+
+def pytest_configure():
+    proof.begin()
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print what was seen; the workers of a distributed run leave it to their controller."""
+    if _workers in os.environ:
+        return
+    rows = proof.take()
+    if rows:
+        terminalreporter.section("what the end-to-end tests saw")
+        terminalreporter.write_line(proof.table(rows))
+    if rows and proof.PAGE in os.environ:
+        proof.write(rows)
+
+
+@pytest.fixture
+def prove():
+    """Say what a scenario showed: `prove(scenario=…, nodes=…, outcome=…, …)`."""
+    return lambda **row: proof.add(proof.Row(**row))
+
+
+@contextmanager
+def team_on(plane, folder, **options):
+    """A team with a namespace of its own for the block."""
+    namespace = plane.make_namespace(f"team-{next(_numbers)}")
+    yield Team(plane, namespace, folder, **options)
+    plane.delete_namespace(namespace)
 
 
 @pytest.fixture
 def team(control_plane, tmp_path):
-    """A team with a namespace and a repository of its own."""
+    """A team with a namespace and a repository of its own, on five fake nodes."""
     for number in range(NODES):
         control_plane.label_node(f"node-{number:04}", pool="team")
-    namespace = control_plane.make_namespace(f"team-{next(_numbers)}")
-    yield Team(control_plane, namespace, tmp_path)
-    control_plane.delete_namespace(namespace)
+    with team_on(control_plane, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def own_plane(request):
+    """A control plane of the module's own, for what disturbs others: restarts, many nodes."""
+    yield from _plane(request, 1)
+
+
+@pytest.fixture(scope="module")
+def real_plane(request):
+    """A control plane of the module's own, with three real nodes and no fake ones."""
+    if lacking := real_node.missing():
+        pytest.skip(lacking)
+    for plane in _plane(request, 2):
+        with real_node.joined(plane, REAL_NODES) as nodes:
+            plane.real_nodes = nodes
+            yield plane
+
+
+def _plane(request, kind):
+    if os.environ.get("DSGITOPS_CLUSTER") != "real":
+        pytest.skip("needs a real control plane: make cluster-test")
+    before = request.session.testsfailed
+    with running(
+        binaries.cached(), index=index(kind), failed=lambda: request.session.testsfailed > before
+    ) as plane:
+        yield plane
+
+
+@pytest.fixture
+def real_team(real_plane, tmp_path):
+    """A team on three real nodes."""
+    with team_on(real_plane, tmp_path, pool="real", nodes=REAL_NODES) as made:
+        yield made

@@ -6,11 +6,10 @@ are killed), and every port derives from an index, so that several can run side 
 
 from __future__ import annotations
 
-import ctypes
 import json
+import os
 import secrets
 import shutil
-import signal
 import ssl
 import subprocess
 import tempfile
@@ -23,6 +22,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cluster.part import Part
+
 from dsgitops.adapters.kubernetes.transport import connect
 from dsgitops.ports import Request
 
@@ -33,45 +34,17 @@ READY_SECONDS_MAX = 90.0
 """From a start to an answer; 4 s on an idle machine, far more beside a build."""
 _FIRST_PORT = 26400
 _PORTS_EACH = 10
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)
+_KINDS = 4
+_BASE = int(os.environ.get("DSGITOPS_CLUSTER_INDEX", "0"))
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
-def _die_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def index(kind: int) -> int:
+    """Return the index of this worker's cluster of a kind: 0 the shared one, else one's own.
 
-
-@dataclass
-class Part:
-    """One process, and how to start it again."""
-
-    name: str
-    arguments: list[str]
-    log: Path
-    process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self.log.open("ab") as out:
-            self.process = subprocess.Popen(
-                self.arguments,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                cwd=self.log.parent,
-                start_new_session=True,  # Ctrl-C is ours to handle
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - only sets a signal
-            )
-
-    def kill(self) -> None:
-        """End it at once: an API server that is asked politely drains for a minute."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait(10)
-            self.process = None
-
-    @property
-    def last_words(self) -> str:
-        return self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
+    `DSGITOPS_CLUSTER_INDEX` sets apart several runs on one machine.
+    """
+    return _BASE + _WORKER * _KINDS + kind
 
 
 @dataclass
@@ -272,11 +245,16 @@ class ControlPlane:
         names = [f"node-{number:04}" for number in range(count)]
         for name in names:
             self.call("POST", "/api/v1/nodes", _fake_node(name, cpu))
+        self.wait_for_nodes()
+        return names
+
+    def wait_for_nodes(self) -> None:
+        """Wait until every node is Ready and schedulable."""
         ends = time.monotonic() + READY_SECONDS_MAX
         while time.monotonic() < ends:
             nodes = self.call("GET", "/api/v1/nodes")["items"]
             if all(_is_ready(each) for each in nodes):
-                return names
+                return
             time.sleep(0.2)
         raise RuntimeError(f"nodes are not ready:\n{self.parts['kwok'].last_words}")
 
@@ -371,6 +349,7 @@ def running(binaries: Binaries, *, index: int = 0, failed=lambda: False):
 def _keep_logs(folder: Path, kept: Path) -> None:
     place = kept / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     place.mkdir(parents=True, exist_ok=True)
-    for log in folder.glob("*.log"):
-        shutil.copy2(log, place)
+    for log in folder.rglob("*.log"):
+        if "logs" not in log.relative_to(folder).parts:
+            shutil.copy2(log, place / "-".join(log.relative_to(folder).parts))
     print(f"\nlogs of the control plane are in {place}")  # noqa: T201 - for whoever ran it

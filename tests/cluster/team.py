@@ -11,13 +11,17 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import yaml
+from cluster.part import die_with_parent
 from git_repositories import Repository
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from cluster.control_plane import ControlPlane
 
 NODES = 5
 """Of the cluster's nodes, those of the team's pool."""
@@ -40,6 +44,11 @@ class Agent:
     process: subprocess.Popen[bytes]
     log: Path
 
+    def kill(self) -> None:
+        """End it as a machine that loses its power would."""
+        self.process.kill()
+        self.process.wait(10)
+
     @property
     def lines(self) -> list[dict]:
         """What it logged, whole lines only."""
@@ -52,6 +61,22 @@ class Agent:
         return [each["reason"] for each in found if "reason" in each]
 
 
+def _pod(found: dict) -> Pod | None:
+    metadata, spec = found["metadata"], found["spec"]
+    if "deletionTimestamp" in metadata:
+        return None
+    conditions = {each["type"]: each["status"] for each in found["status"].get("conditions", [])}
+    return Pod(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        node=spec.get("nodeName", ""),
+        image=spec["containers"][0]["image"],
+        revision=metadata["labels"]["controller-revision-hash"],
+        created=datetime.fromisoformat(metadata["creationTimestamp"]),
+        ready=conditions.get("Ready") == "True",
+    )
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Ask it to end; one that does not says in its log where each of its threads stands."""
     process.terminate()
@@ -62,13 +87,32 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait(10)
 
 
+@dataclass(frozen=True)
+class Pod:
+    """One pod that is not going."""
+
+    name: str
+    uid: str
+    node: str
+    image: str
+    revision: str
+    """Hash of its ControllerRevision."""
+    created: datetime
+    ready: bool
+
+
 @dataclass
 class Team:
     """Everything lives below one folder and in one namespace."""
 
-    plane: object
+    plane: ControlPlane
     namespace: str
     folder: Path
+    pool: str = "team"
+    """Label of the nodes that the manifests ask for."""
+    nodes: int = NODES
+    settings: dict = field(default_factory=dict)
+    """What differs from `SETTINGS`, and `source` for what differs in the source."""
     repository: Repository = field(init=False)
     agents: list[Agent] = field(default_factory=list)
 
@@ -96,7 +140,7 @@ class Team:
                 "template": {
                     "metadata": {"labels": labels},
                     "spec": {
-                        "nodeSelector": {"pool": "team"},
+                        "nodeSelector": {"pool": self.pool},
                         "terminationGracePeriodSeconds": 1,
                         "containers": [{"name": "agent", "image": image, **container}],
                     },
@@ -109,19 +153,26 @@ class Team:
     @contextmanager
     def agent(self):
         """Run the agent for the block; it must still be there at the end, and leave in order."""
+        agent = self.start_agent()
+        process = agent.process
+        try:
+            yield agent
+            assert process.poll() is None, agent.log.read_text()
+        finally:
+            _end(process)
+        assert process.returncode == 0, agent.log.read_text()
+
+    def start_agent(self) -> Agent:
+        """Start one; whoever asks ends it (`Agent.kill`)."""
         log = self.folder / f"agent-{len(self.agents)}.log"
         with log.open("wb") as err:
             process = subprocess.Popen(
-                self._command(), stderr=err, stdout=subprocess.DEVNULL, env=self._environment()
-            )
+                self._command(), stderr=err, stdout=subprocess.DEVNULL, env=self._environment(),
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - only sets a signal
+            )  # fmt: skip
         agent = Agent(process, log)
         self.agents.append(agent)
-        try:
-            yield agent
-            assert process.poll() is None, log.read_text()
-        finally:
-            _end(process)
-        assert process.returncode == 0, log.read_text()
+        return agent
 
     def turn(self) -> None:
         """Let a new agent make one turn and end."""
@@ -135,14 +186,19 @@ class Team:
         config = self.folder / "dsgitops.yaml"
         source = {"name": "agents", "url": str(self.repository.path), "interval": "1s"}
         source["ref"] = {"branch": "main"}
+        differs = dict(self.settings)
+        source |= differs.pop("source", {})
         given = {"cacheDir": str(self.folder / "cache"), "namespaces": [self.namespace]}
-        config.write_text(yaml.safe_dump(SETTINGS | given | {"sources": [source]}))
+        config.write_text(yaml.safe_dump(SETTINGS | given | differs | {"sources": [source]}))
         kubeconfig = str(self.plane.kubeconfig)
         return [sys.executable, "-m", "dsgitops", "run", "--config", str(config),
                 "--kubeconfig", kubeconfig, "--log-format", "json"]  # fmt: skip
 
     def _environment(self) -> dict[str, str]:
-        return os.environ | {"POD_NAMESPACE": self.namespace, "PYTHONFAULTHANDLER": "1"}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith("DSGITOPS_")
+        }
+        return inherited | {"POD_NAMESPACE": self.namespace, "PYTHONFAULTHANDLER": "1"}
 
     # ------------------------------------------------------------------ the cluster
 
@@ -171,13 +227,38 @@ class Team:
         found = self._list("apps/v1", "controllerrevisions")
         return {each["metadata"]["name"]: each["revision"] for each in found}
 
+    def revision(self, name: str) -> dict:
+        """Return what one ControllerRevision is: its identity, data and number."""
+        path = f"/apis/apps/v1/namespaces/{self.namespace}/controllerrevisions/{name}"
+        found = self.plane.call("GET", path)
+        return {
+            "uid": found["metadata"]["uid"],
+            "data": found["data"],
+            "revision": found["revision"],
+        }
+
     def pods(self) -> dict[str, str]:
         """Return the image of each pod, by its UID; pods that are going are left out."""
-        return {
-            each["metadata"]["uid"]: each["spec"]["containers"][0]["image"]
-            for each in self._list("v1", "pods")
-            if "deletionTimestamp" not in each["metadata"]
-        }
+        return {each.uid: each.image for each in self.fleet()}
+
+    def fleet(self) -> list[Pod]:
+        """Return the pods that are not going, by node."""
+        found = [_pod(each) for each in self._list("v1", "pods")]
+        return sorted((each for each in found if each), key=lambda pod: pod.node)
+
+    def all_ready(self) -> bool:
+        fleet = self.fleet()
+        return len(fleet) == self.nodes and all(pod.ready for pod in fleet)
+
+    def rollbacks(self) -> list[datetime]:
+        """Return when the agent wrote the last good template back (`cluster.md` 2.1)."""
+        place = f"/{self.namespace}/daemonsets/"
+        return [
+            each.at
+            for each in self.plane.requests("dsgitops")
+            if each.verb == "patch" and each.writes and place in each.path
+            and "fieldManager=dsgitops&" in f"{each.path}&" and "force=true" not in each.path
+        ]  # fmt: skip
 
     def _list(self, version: str, resource: str) -> list[dict]:
         root = "api/v1" if version == "v1" else f"apis/{version}"
@@ -195,11 +276,14 @@ class Team:
 
     # ------------------------------------------------------------------ waiting
 
-    def wait(self, holds, what: str, *, within: float = WAIT_SECONDS) -> None:
+    def wait(self, holds, what: str, *, within: float = WAIT_SECONDS):
+        """Ask until the answer is true, and return it."""
         ends = time.monotonic() + within
         while time.monotonic() < ends:
-            if holds():
-                return
+            if found := holds():
+                return found
+            if self.agents and (self.agents[-1].process.poll() or 0) > 0:
+                break  # it gave up by itself
             time.sleep(0.1)
         log = self.agents[-1].log.read_text()[-3000:] if self.agents else ""
         raise AssertionError(f"not within {within:g} s: {what}\n{self.record()}\n{log}")
