@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from dsgitops.core import narrate
 from dsgitops.core import record as records
 from dsgitops.core.model import NodeState, Phase, Reason
 from dsgitops.core.situation import IN_FLIGHT
+from dsgitops.core.standing import OUT_OF_SYNC, health_of, sync_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,27 +23,10 @@ if TYPE_CHECKING:
     from dsgitops.core.model import Evidence, FailureClass, Judgement, Suspend
     from dsgitops.core.record import Quarantined, Record
     from dsgitops.core.situation import Situation
+    from dsgitops.core.standing import Health, Sync
 
-Sync = Literal["Synced", "OutOfSync", "Held", "Unknown"]
-Health = Literal["Healthy", "Progressing", "Failed", "Degraded", "Suspended", "Unknown"]
-
-STANDING = frozenset(
-    {
-        Reason.SOURCE_UNREADABLE,
-        Reason.MANIFEST_INVALID,
-        Reason.REFUSED,
-        Reason.CONFLICT,
-        Reason.MISSING,
-        Reason.DRIFT_FOUND,
-        Reason.DRIFT_GIVEN_UP,
-        Reason.WAITING,
-        Reason.PRUNE_HELD,
-        Reason.ROLLOUT_STALLED,
-    }
-)
+STANDING = OUT_OF_SYNC | {Reason.ROLLOUT_STALLED, Reason.SOURCE_UNREADABLE}
 """Reasons that the agent tells by Events and does not write into the record."""
-_OUT_OF_SYNC = STANDING - {Reason.ROLLOUT_STALLED, Reason.SOURCE_UNREADABLE}
-_NOT_BACK = frozenset({Reason.ROLLOUT_FAILED, Reason.ROLLBACK_FAILED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,26 +188,14 @@ def _reason(view: View, s: Situation) -> str:
 
 
 def _sync(s: Situation, reason: str, *, alive: bool | None) -> Sync:
-    if s.record.phase is Phase.HELD:
-        return "Held"
-    if alive is False or reason == Reason.SOURCE_UNREADABLE:
-        return "Unknown"
-    if s.record.phase is Phase.ROLLING_BACK or reason in _OUT_OF_SYNC:
-        return "OutOfSync"
-    return "OutOfSync" if s.template_drifted else "Synced"
+    found = sync_of(s.record.phase, reason, unknown=alive is False)
+    return "OutOfSync" if found == "Synced" and s.template_drifted else found
 
 
 def _health(s: Situation, counts: Mapping[str, int]) -> Health:
-    record = s.record
-    if record.phase is Phase.ROLLING_BACK:
-        return "Failed"
-    if record.phase is Phase.HELD and record.reason in _NOT_BACK:
-        return "Failed"
-    if s.suspend is not None:
-        return "Suspended"
-    if record.phase in IN_FLIGHT:
-        return "Progressing"
-    return "Healthy" if counts[NodeState.DESIRED] == counts["total"] else "Degraded"
+    complete = counts[NodeState.DESIRED] == counts["total"]
+    record, suspended = s.record, s.suspend is not None
+    return health_of(record.phase, record.reason, suspended=suspended, complete=complete)
 
 
 def _class(record: Record, judgement: Judgement | None) -> FailureClass | None:
