@@ -26,6 +26,9 @@ _NEW_POD_PATIENCE = timedelta(minutes=2)
 """How long a new pod on a node that was bad before takes a place in the limit on replacements.
 After that the node is as bad as it was, and blocks nobody."""
 
+_RECOVERS = timedelta(seconds=60)
+"""How long after a node came back its kubelet may take to say again that a pod is ready."""
+
 _ON_THEIR_WAY = frozenset(
     {NodeState.STARTING, NodeState.TERMINATING, NodeState.NO_POD, NodeState.BAD_REVISION}
 )
@@ -258,12 +261,14 @@ def _candidates(
     if only_unavailable and not standing.broken:
         return []
     states = view.judgement.states
+    back = _back(view)
     old = {
         pod.node: pod
         for pod in view.pods
         if pod.hash != view.target
         and pod.deleting is None
         and pod.node in standing.ready
+        and not (pod.node in back and _is_cut_off(pod))
         and states.get(pod.node) in (NodeState.OLD, NodeState.BAD_BEFORE)
     }
     if not old:
@@ -277,6 +282,25 @@ def _candidates(
         return spared, available, place[pod.node]
 
     return sorted(found, key=rank)
+
+
+def _back(view: View) -> frozenset[str]:
+    """Return nodes that have been Ready for a moment only, as after lost heartbeats."""
+    since = view.now - _RECOVERS
+    return frozenset(
+        node.name
+        for node in view.nodes
+        if node.is_ready and node.ready_since is not None and node.ready_since > since
+    )
+
+
+def _is_cut_off(pod: Pod) -> bool:
+    """Whether only its node was in trouble: the pod serves, and that is told in a moment.
+
+    `Ready=False` beside `ContainersReady=True` is what the node controller writes.
+    """
+    whole = pod.conditions.get("ContainersReady")
+    return not (pod.is_ready or pod.gated) and whole is not None and whole.status == "True"
 
 
 def _unavailable(view: View, standing: _Standing) -> int:
