@@ -15,6 +15,8 @@ from dsgitops.core import record as records
 from dsgitops.core.model import FailureClass, Ref
 
 HASH = "controller-revision-hash"
+SHARED_OUTAGE = timedelta(seconds=60)
+"""Nodes that go this close to one another have one cause."""
 
 
 class Auditor:
@@ -90,8 +92,25 @@ class Auditor:
         new = [entry for entry in sent.quarantine if entry not in old.quarantine]
         for entry in new:
             if entry.failure_class is not FailureClass.BY_HAND:
-                good = self.is_good(ref.name, entry.commit)
+                good = self.is_good(ref.name, entry.commit) and not self._kills_nodes(ref, entry)
                 assert not good, f"S11: {ref}: good content was called failed: {entry}"
+
+    def _kills_nodes(self, ref, entry):
+        """Whether it looks as if content killed nodes: two that wear it died, others did not.
+
+        Chaos that kills just these two cannot be told from content that does.
+        """
+        if entry.failure_class is not FailureClass.NODE_WENT_NOT_READY:
+            return False
+        wear = {pod["spec"].get("nodeName") for pod in self.world.pods(*_pair(ref))
+                if _hash(pod) == entry.hash}  # fmt: skip
+        dead = {_name(each) for each in self._nodes() if self._away(each) >= SHARED_OUTAGE}
+        return len(dead & wear) >= 2 and dead <= wear
+
+    def _away(self, node):
+        condition = _condition(node, "Ready")
+        since = datetime.fromisoformat(condition["lastTransitionTime"])
+        return timedelta() if condition["status"] == "True" else self.world.now - since
 
     def _written_once(self, ref, live, sent, *, changed):
         if not changed:
@@ -218,11 +237,7 @@ class Auditor:
         self.out[ref] = {node for node in self.out[ref] - served if ready.get(node)}
 
     def _counts(self, node):
-        condition = _condition(node, "Ready")
-        if condition["status"] == "True":
-            return True
-        since = datetime.fromisoformat(condition["lastTransitionTime"])
-        return self.world.now - since < self.patience
+        return self._away(node) < self.patience
 
     def _nodes(self):
         return self.world.store.list("nodes")
