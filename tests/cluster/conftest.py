@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-from contextlib import contextmanager
 
 import pytest
 from cluster import binaries, proof, real_node
 from cluster.control_plane import index, running
-from cluster.team import NODES, Team
+from cluster.team import NODES, team_on
 
 REAL_NODES = 3
-_numbers = itertools.count(1)
 _workers = "PYTEST_XDIST_WORKER"
 
 
@@ -36,14 +33,6 @@ def pytest_terminal_summary(terminalreporter):
 def prove():
     """Say what a scenario showed: `prove(scenario=…, nodes=…, outcome=…, …)`."""
     return lambda **row: proof.add(proof.Row(**row))
-
-
-@contextmanager
-def team_on(plane, folder, **options):
-    """A team with a namespace of its own for the block."""
-    namespace = plane.make_namespace(f"team-{next(_numbers)}")
-    yield Team(plane, namespace, folder, **options)
-    plane.delete_namespace(namespace)
 
 
 @pytest.fixture

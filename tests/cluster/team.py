@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import os
 import signal
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 NODES = 5
 """Of the cluster's nodes, those of the team's pool."""
 WAIT_SECONDS = 90.0
+_numbers = itertools.count(1)
 SETTINGS = {
     "rollout": {
         "canary": {"nodes": 1, "bakeTime": "2s"},
@@ -68,6 +70,7 @@ def _pod(found: dict) -> Pod | None:
     conditions = {each["type"]: each["status"] for each in found["status"].get("conditions", [])}
     return Pod(
         name=metadata["name"],
+        owner=metadata["ownerReferences"][0]["name"] if metadata.get("ownerReferences") else "",
         uid=metadata["uid"],
         node=spec.get("nodeName", ""),
         image=spec["containers"][0]["image"],
@@ -92,6 +95,8 @@ class Pod:
     """One pod that is not going."""
 
     name: str
+    owner: str
+    """Its DaemonSet."""
     uid: str
     node: str
     image: str
@@ -241,18 +246,19 @@ class Team:
         """Return the image of each pod, by its UID; pods that are going are left out."""
         return {each.uid: each.image for each in self.fleet()}
 
-    def fleet(self) -> list[Pod]:
-        """Return the pods that are not going, by node."""
+    def fleet(self, name: str = "") -> list[Pod]:
+        """Return the pods (of one DaemonSet) that are not going, by node."""
         found = [_pod(each) for each in self._list("v1", "pods")]
-        return sorted((each for each in found if each), key=lambda pod: pod.node)
+        kept = (each for each in found if each and each.owner.startswith(name))
+        return sorted(kept, key=lambda pod: pod.node)
 
-    def all_ready(self) -> bool:
-        fleet = self.fleet()
+    def all_ready(self, name: str = "") -> bool:
+        fleet = self.fleet(name)
         return len(fleet) == self.nodes and all(pod.ready for pod in fleet)
 
-    def rollbacks(self) -> list[datetime]:
+    def rollbacks(self, name: str = "") -> list[datetime]:
         """Return when the agent wrote the last good template back (`cluster.md` 2.1)."""
-        place = f"/{self.namespace}/daemonsets/"
+        place = f"/{self.namespace}/daemonsets/{name}"
         return [
             each.at
             for each in self.plane.requests("dsgitops")
@@ -265,14 +271,14 @@ class Team:
         path = f"/{root}/namespaces/{self.namespace}/{resource}"
         return self.plane.call("GET", path)["items"]
 
-    def writes(self) -> list[tuple[str, str]]:
-        """Return what agents wrote to the namespace so far, but Events and the Lease."""
+    def writes(self, name: str = "") -> list[tuple[str, str]]:
+        """Return what agents wrote so far (to one DaemonSet and its pods)."""
+        places = [f"/{self.namespace}/{kind}/{name}" for kind in ("daemonsets", "pods")]
         return [
             (each.verb, each.path)
             for each in self.plane.requests("dsgitops")
-            if each.writes and f"/{self.namespace}/" in each.path
-            and "/events" not in each.path and "/leases" not in each.path
-        ]  # fmt: skip
+            if each.writes and any(place in each.path for place in places)
+        ]
 
     # ------------------------------------------------------------------ waiting
 
@@ -297,3 +303,11 @@ class Team:
             return last.endswith(commit) and record.get("phase") == "Idle"
 
         self.wait(good, f"{commit[:7]} is the last good commit")
+
+
+@contextmanager
+def team_on(plane, folder, **options):
+    """A team with a namespace of its own for the block."""
+    namespace = plane.make_namespace(f"team-{next(_numbers)}")
+    yield Team(plane, namespace, folder, **options)
+    plane.delete_namespace(namespace)

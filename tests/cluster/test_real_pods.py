@@ -1,139 +1,196 @@
-"""Real kubelets, containers and images: what is broken is judged by what really happens."""
+"""Real kubelets, containers and images: what is broken is judged by what really happens.
+
+One agent keeps a DaemonSet for each way to break; all are good for a minute, and then one commit
+breaks them all at once.
+"""
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import pytest
 from cluster.images import empty_registry
+from cluster.team import team_on
 
+if TYPE_CHECKING:
+    from cluster.team import Pod, Team
+
+NODES = 3
 GOOD = {"command": ["httpd", "-f", "-p", "8080", "-h", "/www"]}
 PROBE = {"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 1, "failureThreshold": 2}
+VIEW_SETTLES_SECONDS = 60
+"""An agent blames nobody by the clock before it has watched for so long."""
+ROLLOUT = {
+    "canary": {"nodes": 1, "bakeTime": "2s"},
+    "bakeTime": "3s",
+    "podDeadline": "15s",
+    "progressDeadline": "45s",
+}
 
 
-def manifest(team, image="registry.example/agent:1", **container):
-    return team.manifest(image=image, **(GOOD | {"readinessProbe": PROBE} | container))
+def manifest(team, name, image="registry.example/agent:1", **container):
+    return team.manifest(name, image=image, **(GOOD | {"readinessProbe": PROBE} | container))
 
 
-def probe(path="/healthz", port=8080):
-    return PROBE | {"httpGet": {"path": path, "port": port}}
+def probe(**differs):
+    return {"readinessProbe": PROBE | {"httpGet": PROBE["httpGet"] | differs}}
 
 
-def with_init(team):
-    found = manifest(team)
+def with_init(team, name, *command):
+    found = manifest(team, name)
     found["spec"]["template"]["spec"]["initContainers"] = [
-        {"name": "prepare", "image": "registry.example/agent:1", "command": ["false"]}
+        {"name": "prepare", "image": "registry.example/agent:1", "command": list(command)}
     ]
     return found
 
 
-def eats_memory(team):
-    """Reads an endless line into 16 MiB of memory."""
-    return manifest(
-        team,
-        command=["sh", "-c", "httpd -p 8080 -h /www; tail -c 99999999 /dev/zero"],
-        resources={"limits": {"memory": "16Mi"}},
-    )
-
-
-BROKEN = {
-    "a readiness probe to a wrong path": (
-        lambda team, _: manifest(team, readinessProbe=probe(path="/nowhere")),
-        "ReadinessProbeFailed",
-    ),
-    "a readiness probe to a wrong port": (
-        lambda team, _: manifest(team, readinessProbe=probe(port=8081)),
-        "ReadinessProbeFailed",
-    ),
-    "a crash loop": (
-        lambda team, _: manifest(team, command=["sh", "-c", "sleep 0.2; exit 3"]),
-        "CrashLoop",
-    ),
-    "an image tag that does not exist": (
-        lambda team, registry: manifest(team, image=f"{registry}/agent:nowhere"),
-        "ImageNotFound",
-    ),
-    "a registry that does not answer": (
-        lambda team, _: manifest(team, image="127.0.0.1:1/agent:1"),
-        "NoProgress",
-    ),
-    "a program that is not in the image": (
-        lambda team, _: manifest(team, command=["/bin/nothing"]),
-        "StartError",
-    ),
-    "a missing ConfigMap": (
-        lambda team, _: manifest(team, envFrom=[{"configMapRef": {"name": "nowhere"}}]),
-        "ConfigError",
-    ),
-    "more memory than its limit": (lambda team, _: eats_memory(team), "OOMKilled"),
-    "an init container that fails": (lambda team, _: with_init(team), "InitContainerFailed"),
+EATS_MEMORY = {
+    "command": ["sh", "-c", "httpd -p 8080 -h /www; tail -c 99999999 /dev/zero"],
+    "resources": {"limits": {"memory": "16Mi"}},
+}
+BREAKS = {
+    "wrong-path": ("a readiness probe to a wrong path", "ReadinessProbeFailed"),
+    "wrong-port": ("a readiness probe to a wrong port", "ReadinessProbeFailed"),
+    "crash": ("a crash loop", "CrashLoop"),
+    "no-tag": ("an image tag that does not exist", "ImageNotFound"),
+    "no-registry": ("a registry that does not answer", "ImagePullFailed"),
+    "no-program": ("a program that is not in the image", "StartError"),
+    "no-configmap": ("a missing ConfigMap", "ConfigError"),
+    "memory": ("more memory than its limit", "OOMKilled"),
+    "init": ("an init container that fails", "InitContainerFailed"),
+    "liveness": ("a liveness probe to a wrong port", "LivenessProbeFailed"),
 }
 
 
+def broken(team, name, registry):
+    live = {"tcpSocket": {"port": 8081}, "periodSeconds": 1, "failureThreshold": 2}
+    made = {
+        "wrong-path": probe(path="/nowhere"),
+        "wrong-port": probe(port=8081),
+        "crash": {"command": ["sh", "-c", "sleep 0.2; exit 3"]},
+        "no-tag": {"image": f"{registry}/agent:nowhere"},
+        "no-registry": {"image": "127.0.0.1:1/agent:1"},
+        "no-program": {"command": ["/bin/nothing"]},
+        "no-configmap": {"envFrom": [{"configMapRef": {"name": "nowhere"}}]},
+        "memory": EATS_MEMORY,
+        "liveness": {"livenessProbe": live},
+    }
+    if name == "init":
+        return with_init(team, name, "false")
+    return manifest(team, name, **made[name])
+
+
+@dataclass
+class Outcome:
+    """One DaemonSet before and after the commit that broke it."""
+
+    before: dict[str, str]
+    """UID of the pod on each node."""
+    good: str
+    """The good ControllerRevision."""
+    kept: dict
+    worn: Pod
+    """The first pod of the bad one, and where it ran."""
+
+
+@dataclass
+class Story:
+    """One team, and what the bad commit met."""
+
+    team: Team
+    bad: str
+    outcomes: dict[str, Outcome]
+
+
 @pytest.fixture(scope="module")
-def registry():
-    with empty_registry() as address:
-        yield address
+def story(real_plane, tmp_path_factory):
+    """Good commits for all on three real nodes; after a minute one commit breaks them all."""
+    folder = tmp_path_factory.mktemp("real")
+    with (
+        empty_registry() as registry,
+        team_on(
+            real_plane, folder, pool="real", nodes=NODES, settings={"rollout": ROLLOUT}
+        ) as team,
+    ):
+        first = team.commit(*(manifest(team, name) for name in BREAKS), message="good")
+        with team.agent():
+            begun = time.monotonic()
+            for name in BREAKS:
+                team.wait_until_good(first, name)
+            team.wait(
+                lambda: time.monotonic() > begun + VIEW_SETTLES_SECONDS, "the view is settled"
+            )
+            before = {name: observed(team, name) for name in BREAKS}
+            bad = team.commit(*(broken(team, name, registry) for name in BREAKS), message="bad")
+            worn = wait_for_bad_pods(team, before)
+            outcomes = {name: Outcome(*before[name], worn[name]) for name in BREAKS}
+            yield Story(team, bad, outcomes)
 
 
-@pytest.fixture
-def running(real_team):
-    """A good commit on three real nodes, baked, with the agent beside it."""
-    first = real_team.commit(manifest(real_team), message="good")
+def observed(team, name):
+    (good,) = (each for each in team.revisions() if each.startswith(f"{name}-"))
+    return {pod.node: pod.uid for pod in team.fleet(name)}, good, team.revision(good)
+
+
+def wait_for_bad_pods(team, before):
+    """Return the first pod of each that is of another revision, once it has a node."""
+    worn = {}
+
+    def all_worn():
+        for name, (_, good, _) in before.items():
+            for pod in team.fleet(name):
+                if not good.endswith(f"-{pod.revision}") and pod.node:
+                    worn.setdefault(name, pod)
+        return len(worn) == len(before)
+
+    team.wait(all_worn, "each has a pod of the bad revision")
+    return worn
+
+
+def test_a_good_commit_goes_out_over_real_nodes_one_by_one(real_team, prove):
+    first = real_team.commit(manifest(real_team, "agent"), message="good")
     with real_team.agent() as agent:
         real_team.wait_until_good(first)
-        yield agent
+        before = real_team.fleet()
+        image = "registry.example/agent:2"
+        second = real_team.commit(manifest(real_team, "agent", image=image), message="second")
+        real_team.wait_until_good(second)
 
-
-def test_a_good_commit_goes_out_over_real_nodes_one_by_one(real_team, running, prove):
-    before = real_team.fleet()
-    second = real_team.commit(manifest(real_team, image="registry.example/agent:2"), message="2")
-    real_team.wait_until_good(second)
-
-    after = real_team.fleet()
+        after = real_team.fleet()
+        reasons = agent.reasons("agent")
     assert [pod.node for pod in after] == [pod.node for pod in before]
-    assert all(pod.ready and pod.image == "registry.example/agent:2" for pod in after)
+    assert all(pod.ready and pod.image == image for pod in after)
     prove(
         scenario="a good commit",
         nodes="3 real",
-        outcome=running.reasons("agent")[-1],
+        outcome=reasons[-1],
         writes=len(real_team.writes()),
         restarted="3",
     )
 
 
-def worn_anew(team, good):
-    """Return the pod that is of another revision than the good one."""
-    return next((pod for pod in team.fleet() if not good.endswith(pod.revision)), None)
+@pytest.mark.parametrize("name", BREAKS)
+def test_a_broken_commit_is_judged_rolled_back_and_costs_only_its_own_pods(story, prove, name):
+    team, seen = story.team, story.outcomes[name]
+    scenario, failure = BREAKS[name]
+    team.wait(lambda: team.record(name).get("phase") == "Held", f"{name} is rolled back")
+    team.wait(lambda: team.all_ready(name), f"{name} is ready again")
 
-
-@pytest.mark.parametrize("broken", BROKEN)
-def test_a_broken_commit_is_judged_rolled_back_and_costs_only_its_own_pods(
-    real_team, running, registry, prove, broken
-):
-    make, failure = BROKEN[broken]
-    before = {pod.node: pod.uid for pod in real_team.fleet()}
-    (good,) = real_team.revisions()
-    kept = real_team.revision(good)
-
-    bad = real_team.commit(make(real_team, registry), message="bad")
-    worn = real_team.wait(lambda: worn_anew(real_team, good), "a pod wears the bad revision")
-    real_team.wait(lambda: real_team.record().get("phase") == "Held", "it is rolled back")
-    real_team.wait(real_team.all_ready, "all are ready again")
-
-    (held,) = real_team.record()["quarantine"]
-    assert held["commit"].endswith(bad)
-    assert held["class"] == failure
-    assert held["nodes"] == [worn.node]
-    after = {pod.node: pod.uid for pod in real_team.fleet()}
-    restarted = [node for node in after if after[node] != before[node]]
-    assert restarted == [worn.node]
-    assert real_team.revision(good) == kept | {"revision": 3}
-    assert len(real_team.revisions()) == 2
-    (rollback,) = real_team.rollbacks()
+    (held,) = team.record(name)["quarantine"]
+    assert held["commit"].endswith(story.bad)
+    assert (held["class"], held["nodes"]) == (failure, [seen.worn.node])
+    after = {pod.node: pod.uid for pod in team.fleet(name)}
+    assert [node for node in after if after[node] != seen.before[node]] == [seen.worn.node]
+    assert team.revision(seen.good) == seen.kept | {"revision": 3}
+    assert len([each for each in team.revisions() if each.startswith(f"{name}-")]) == 2
+    (rollback,) = team.rollbacks(name)
     prove(
-        scenario=broken,
+        scenario=scenario,
         nodes="3 real",
         outcome=f"RolledBack, {failure}",
-        detected=(rollback - worn.created).total_seconds(),
-        writes=len(real_team.writes()),
+        detected=(rollback - seen.worn.created).total_seconds(),
+        writes=len(team.writes(name)),
         restarted="1 + 1",
     )
