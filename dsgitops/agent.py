@@ -20,14 +20,16 @@ from dsgitops.core.news import follows, is_news
 from dsgitops.errors import ActionRefused, ClusterUnreachable, Stale
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
     from dsgitops.core.actions import Action
-    from dsgitops.core.model import Decision, Observed, Ref
+    from dsgitops.core.model import Decision, Desired, Observed, Ref, Unreadable
     from dsgitops.core.record import Record
     from dsgitops.intake import Intake
-    from dsgitops.ports import Clock, Cluster, Done, Hands, Polls, Voice
+    from dsgitops.ports import Clock, Cluster, Desk, Done, Hands, Polls, Voice
+
+    Decide = Callable[[Desired | Unreadable | None, Observed, Record | None, datetime], Decision]
 
 ROUNDS_MAX = 20
 """Rounds in one turn: a step on the way (a takeover) is followed by the next at once."""
@@ -35,6 +37,17 @@ _RETRY_FIRST = timedelta(seconds=1)
 _RETRY_MOST = timedelta(minutes=5)
 _LOOK_AT_LEAST = timedelta(minutes=10)
 """A DaemonSet of which nothing is heard is looked at once in a while: no request is made."""
+
+
+class NoDesk:
+    """`ports.Desk` where no channel is configured."""
+
+    def hand(self, ref: Ref, record: Record | None, now: datetime) -> None:  # noqa: ARG002
+        """Nobody is told."""
+
+    def arrived(self) -> frozenset[Ref]:
+        """Nothing ever does."""
+        return frozenset()
 
 
 @dataclass(slots=True)
@@ -47,6 +60,9 @@ class Agent:
     hands: Hands
     voice: Voice
     clock: Clock
+    desk: Desk = field(default_factory=NoDesk)
+    decide: Decide = decide
+    """The rules; a wrapper that times them."""
     decisions: dict[Ref, Decision] = field(default_factory=dict)
     """The last decision of each DaemonSet; its actions are with the hands."""
     remembered: dict[Ref, Record] = field(default_factory=dict)
@@ -70,7 +86,7 @@ class Agent:
         """
         now = self.clock.now()
         self._read_git()
-        self.again |= self.cluster.pump(now)
+        self.again |= self.cluster.pump(now) | self.desk.arrived()
         self.again |= {ref for ref, at in self.due.items() if at <= now}
         for _ in range(ROUNDS_MAX):
             self._collect(now)
@@ -106,12 +122,13 @@ class Agent:
         if desired is None and record is None:
             self._forget(ref)
             return
-        decision = decide(
+        decision = self.decide(
             desired,
             replace(
                 observed,
                 rolling_elsewhere=self._rolling(ref),
                 recalled=self.intake.recalled.get(ref),
+                delivered=self.desk.hand(ref, record, now),
             ),
             record,
             now,

@@ -97,3 +97,24 @@ class ActionRefused(DsgitopsError):
         super().__init__(what, remedy=remedy)
         self.code = code
         self.fields = fields
+
+
+class Undelivered(DsgitopsError):
+    """A channel did not confirm an alert.  Sent again, later and later, until it does.
+
+    Args:
+        what: As in `DsgitopsError`; never an address or a key of the channel.
+        remedy: As in `DsgitopsError`.
+        retry_after: Seconds that the channel asked for, 0 where it did not.
+        refused: Whether it will never take this alert as it is: it is given up.
+    """
+
+    exit_code = 7
+    retry = True
+
+    def __init__(
+        self, what: str, *, remedy: str = "", retry_after: float = 0, refused: bool = False
+    ) -> None:
+        super().__init__(what, remedy=remedy)
+        self.retry_after = retry_after
+        self.refused = refused

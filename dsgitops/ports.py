@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from dsgitops.core.actions import Action
+    from dsgitops.core.alerts import Alert
     from dsgitops.core.model import Decision, Observed, Ref
+    from dsgitops.core.record import Record
     from dsgitops.errors import DsgitopsError
 
 
@@ -69,9 +71,15 @@ class Response:
 class Stream(Protocol):
     """An open watch: lines of JSON, as they come."""
 
-    status: int
-    """Of the answer: 200, or an error whose body is in `lines`."""
-    headers: Mapping[str, str]
+    @property
+    def status(self) -> int:
+        """Of the answer: 200, or an error whose body is in `lines`; 0: none came yet."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Of the answer, names in lower case."""
+        ...
 
     def lines(self) -> list[bytes]:
         """Return the whole lines that arrived since the last call; never blocks."""
@@ -284,4 +292,38 @@ class Voice(Protocol):
 
     def read(self, source: str, commit: str, now: datetime, *, partial: bool) -> None:
         """Tell that decisions for this commit were made (the Lease's annotation, `wait`)."""
+        ...
+
+
+# ---------------------------------------------------------------------------- alerts
+
+
+class Desk(Protocol):
+    """Where alerts that stand in records are handed in, and their delivery is confirmed."""
+
+    def hand(self, ref: Ref, record: Record | None, now: datetime) -> frozenset[str] | None:
+        """Take the alerts of a record as the cluster has it; never blocks.
+
+        Returns:
+            Ids of those that every channel has confirmed; None: no channel is configured.
+        """
+        ...
+
+    def arrived(self) -> frozenset[Ref]:
+        """Return the DaemonSets of which alerts were confirmed since the last call."""
+        ...
+
+
+class Channel(Protocol):
+    """One way to tell people; called from a thread of its own, and may take its time."""
+
+    name: str
+    """For people and logs: `sentry`."""
+
+    def deliver(self, alert: Alert) -> None:
+        """Send one alert and see it confirmed.  The same id may come again.
+
+        Raises:
+            Undelivered: It was not confirmed.
+        """
         ...

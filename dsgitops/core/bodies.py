@@ -143,6 +143,13 @@ def remember(
     return body
 
 
+def with_record(body: Mapping[str, Any], record: Record) -> Body:
+    """Return a body of any write with another record in it."""
+    metadata = body["metadata"]
+    annotations = metadata["annotations"] | {records.ANNOTATION: records.dump(record)}
+    return {**body, "metadata": {**metadata, "annotations": annotations}}
+
+
 def _released(live: Live) -> Body:
     return on_delete(live.spec) | {"type": "RollingUpdate"}
 

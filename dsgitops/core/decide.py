@@ -20,6 +20,7 @@ from dsgitops.core.arrival import (
 )
 from dsgitops.core.failing import follow_rollback
 from dsgitops.core.narrate import sentence
+from dsgitops.core.raising import raising
 from dsgitops.core.reasons import remembering_why
 from dsgitops.core.rest import (
     heal_drift,
@@ -98,5 +99,5 @@ def decide(
             because = sentence(decision.because)
             if because != decision.because:
                 decision = replace(decision, because=because)
-            return remembering_why(situation, decision)
+            return raising(situation, remembering_why(situation, decision))
     raise AssertionError("the last rule always answers")

@@ -502,6 +502,8 @@ class Observed:
     rehearsal: Rehearsal | None = None
     recalled: Desired | None = None
     """The answer to `Recall`: the content of an earlier commit."""
+    delivered: frozenset[str] | None = None
+    """Ids of alerts that every channel has confirmed; None: no channel is configured."""
 
 
 # ---------------------------------------------------------------------------- answers
@@ -559,6 +561,18 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FailedContent:
+    """What failed beside what was good: for those who explain it, never to be shown whole."""
+
+    since: datetime | None = None
+    """The forward write; in the bake, when all nodes were available."""
+    good: Mapping[str, Any] | None = None
+    """The last good pod template."""
+    bad: Mapping[str, Any] | None = None
+    """The one that failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """What `decide` returned."""
 
@@ -576,6 +590,8 @@ class Decision:
     """A step on the way to an answer: nobody is told, the next look comes at once."""
     judgement: Judgement | None = None
     failure_class: FailureClass | None = None
+    failed: FailedContent | None = None
+    """In the decision that raises an alert of a failure."""
 
 
 def strategy_of(spec: Mapping[str, Any]) -> Strategy:

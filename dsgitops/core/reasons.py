@@ -35,13 +35,14 @@ def remembering_why(s: Situation, decision: Decision) -> Decision:
     """Return the decision with the write of its reason, where that is new and nothing else is."""
     if decision.aside or decision.actions or decision.reason not in _WRITTEN:
         return decision
-    if not _may_write(s) or _is_known(s, decision):
+    if not may_write(s) or _is_known(s, decision):
         return decision
     record = s.record.next(reason=decision.reason, waiting_for=decision.waiting_for)
     return remembering(decision, record, remember(s, record))
 
 
-def _may_write(s: Situation) -> bool:
+def may_write(s: Situation) -> bool:
+    """Whether a write of the record alone is ours to make now."""
     given, live = s.given, s.observed.live
     if given is None or live is None or live.deleting or s.observed.live_since is None:
         return False

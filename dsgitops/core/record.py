@@ -65,12 +65,22 @@ class BadBefore:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alert:
-    """An alert that is not delivered yet."""
+class Pending:
+    """An alert that is not delivered yet (`core/alerts.py` makes the whole of it)."""
 
     id: str
     reason: Reason
+    """`RollingBack` while the outcome is awaited."""
     at: datetime
+    digest: str = ""
+    """Of the content that failed, or that is good again; it may be another's by now."""
+    commit: str = ""
+    failure_class: FailureClass | None = None
+
+    @property
+    def recovers(self) -> bool:
+        """Whether it says that a failure is over."""
+        return self.reason in (Reason.ROLLOUT_FINISHED, Reason.IN_SYNC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +106,10 @@ class Record:
     last_good: LastGood | None = None
     bad_before: BadBefore | None = None
     quarantine: tuple[Quarantined, ...] = ()
-    alerts: tuple[Alert, ...] = ()
+    alerts: tuple[Pending, ...] = ()
+    """Alerts that nobody confirmed yet; always empty where no channel is configured."""
+    failed: str = ""
+    """Id of the last failure that was told and is not over; empty where no channel is."""
     retried: str = ""
     """The last `dsgitops.io/retry-at` that was acted on."""
     swept: str = ""
@@ -207,10 +220,8 @@ def _encode(record: Record) -> str:
             "started": record.started and stamp(record.started),
             "progressed": record.progressed and stamp(record.progressed),
             "quarantine": [_encode_quarantined(entry) for entry in record.quarantine],
-            "alerts": [
-                {"id": each.id, "reason": each.reason, "at": stamp(each.at)}
-                for each in record.alerts
-            ],
+            "alerts": [_encode_pending(each) for each in record.alerts],
+            "failed": record.failed,
             "retried": record.retried,
             "swept": record.swept,
             "writes": [stamp(at) for at in record.writes],
@@ -249,9 +260,22 @@ def _encode_quarantined(entry: Quarantined) -> dict[str, Any]:
     )
 
 
+def _encode_pending(each: Pending) -> dict[str, Any]:
+    return _present(
+        {
+            "id": each.id,
+            "reason": each.reason,
+            "at": stamp(each.at),
+            "digest": each.digest,
+            "commit": each.commit,
+            "class": each.failure_class,
+        }
+    )
+
+
 _KNOWN = frozenset(
     """v source path commit digest template uid n phase reason waitingFor started progressed
-    lastGood badBefore quarantine alerts retried swept writes""".split()  # noqa: SIM905 - a list reads worse
+    lastGood badBefore quarantine alerts failed retried swept writes""".split()  # noqa: SIM905 - a list reads worse
 )
 
 
@@ -305,10 +329,8 @@ def _decode(given: dict[str, Any]) -> Record:
         if bad is None
         else BadBefore(count=int(bad["count"]), nodes=_texts(bad, "nodes")),
         quarantine=tuple(_decode_quarantined(entry) for entry in given.get("quarantine", ())),
-        alerts=tuple(
-            Alert(id=_text(each, "id"), reason=Reason(each["reason"]), at=instant(each["at"]))
-            for each in given.get("alerts", ())
-        ),
+        alerts=tuple(_decode_pending(each) for each in given.get("alerts", ())),
+        failed=_text(given, "failed"),
         retried=_text(given, "retried"),
         swept=_text(given, "swept"),
         writes=tuple(instant(at) for at in given.get("writes", ())),
@@ -329,6 +351,17 @@ def _decode_last_good(given: dict[str, Any]) -> LastGood:
         strategy=strategy,
         min_ready_seconds=int(given.get("minReadySeconds", 0)),
         at=instant(given["at"]),
+    )
+
+
+def _decode_pending(given: dict[str, Any]) -> Pending:
+    return Pending(
+        id=_text(given, "id"),
+        reason=Reason(given["reason"]),
+        at=instant(given["at"]),
+        digest=_text(given, "digest"),
+        commit=_text(given, "commit"),
+        failure_class=FailureClass(given["class"]) if "class" in given else None,
     )
 
 

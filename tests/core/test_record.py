@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dsgitops.core import record as records
 from dsgitops.core.model import FailureClass, Phase, Reason, WaitingFor
-from dsgitops.core.record import SIZE_MAX, Alert, BadBefore, Quarantined, Record
+from dsgitops.core.record import SIZE_MAX, BadBefore, Pending, Quarantined, Record
 
 GIT = desired()
 
@@ -39,7 +39,7 @@ FULL = record(
     last_good=good(GIT),
     bad_before=BadBefore(count=2, nodes=("node-7", "node-8")),
     quarantine=(failed(1), replace(failed(2), by="kubectl-edit", nodes=())),
-    alerts=(Alert(id="a1", reason=Reason.ROLLED_BACK, at=NOW),),
+    alerts=(Pending(id="a1", reason=Reason.ROLLED_BACK, at=NOW),),
     retried="2026-11-21T05:00:00Z",
     writes=(NOW,),
 )

@@ -1,0 +1,293 @@
+"""What people are told when a rollout failed or is over it: one value for every channel.
+
+A channel (Sentry, a messenger) takes an `Alert` and adds nothing of its own.  Everything in it is
+a name, a number, a hash or a word of ours: what the kubelet quotes (hook output, messages of a
+container that ended) may hold secrets and stays out.
+
+An alert is made of the record, so that it can be sent again after a restart; what only this
+process saw (`Seen`) is added where it is still known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal
+
+from dsgitops.core import narrate
+from dsgitops.core.model import FailureClass, Phase, Reason
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from dsgitops.core.model import Decision, Evidence, FailedContent, Judgement, Ref
+    from dsgitops.core.record import Pending, Quarantined, Record
+
+EVIDENCE_MAX = 20
+"""Nodes of which evidence is told; of more, how many."""
+Level = Literal["fatal", "error", "warning", "info"]
+
+_OURS = re.compile(
+    r"ended \d+ times, last with exit code -?\d+ \([A-Za-z]{0,40}\)"
+    r"|killed by its (?:liveness|startup) probe, \d+ times so far"
+    r"|lost Ready \d+ times without a restart"
+    r"|(?:readiness|startup) probe: (?:HTTP \d{3}|connection refused|no such host"
+    r"|connection timed out|no answer in time|its command took too long|its command failed)"
+    r"|running and not ready|no container is running"
+    r"|the node's Ready condition is (?:True|False|Unknown)"
+)
+"""Evidence in words of ours (`core/signals.py`); anything else may quote a program."""
+
+
+class Kind(StrEnum):
+    """What an alert is about."""
+
+    FAILURE = "failure"
+    RECOVERY = "recovery"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sign:
+    """What speaks against one node's pod, without a word of the kubelet's."""
+
+    node: str
+    pod: str = ""
+    state: str = ""
+    failure_class: str = ""
+    container: str = ""
+    what: str = ""
+    """`ended 3 times, last with exit code 1 (Error)`; "" where only the kubelet has words."""
+    restarts: int = 0
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """One thing that somebody is to be told, complete."""
+
+    id: str
+    """32 hexadecimal digits; the same whenever it is sent again."""
+    kind: Kind
+    reason: Reason
+    level: Level
+    at: datetime
+    title: str
+    """One line that is enough to decide whether to get up; without the cluster's name."""
+    sentence: str
+    """What happened and what is done about it."""
+    ref: Ref | None = None
+    """None: it is about a source."""
+    source: str = ""
+    path: str = ""
+    """Of the manifest in the source."""
+    commit: str = ""
+    """For display: `main@sha1:…`, of the content that failed, or that is good again."""
+    digest: str = ""
+    good_commit: str = ""
+    """Of what is put back; "" where there is none, or it was adopted."""
+    revision: str = ""
+    """Hash of the ControllerRevision that failed."""
+    failure_class: FailureClass | None = None
+    cause: FailureClass | None = None
+    """The class of the votes where `failure_class` is `BakeFailed`."""
+    nodes: tuple[str, ...] = ()
+    """Nodes that voted against it."""
+    total: int = 0
+    """Nodes that should run the pod; 0: not known any more."""
+    evidence: tuple[Sign, ...] = ()
+    """At most `EVIDENCE_MAX`, voting nodes first."""
+    unlisted: int = 0
+    """Nodes with evidence beyond that."""
+    failed: FailedContent | None = None
+    """Since when it ran, and the templates: for paths and hashes only, never to be sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What this process saw when an alert was raised; a restart forgets it."""
+
+    judgement: Judgement | None = None
+    failed: FailedContent | None = None
+    outcome: str = ""
+    """The last decision's sentence about it, where it is free of quotes."""
+
+
+NOTHING_SEEN = Seen()
+
+
+def event_id(*parts: object) -> str:
+    """Return an id that depends on `parts` alone, shaped as a UUID without dashes (version 5)."""
+    text = "\0".join(str(part) for part in parts)
+    raw = hashlib.sha256(text.encode(errors="replace")).hexdigest()
+    variant = "89ab"[int(raw[16], 16) % 4]
+    return f"{raw[:12]}5{raw[13:16]}{variant}{raw[17:32]}"
+
+
+def seen(decision: Decision, before: Seen = NOTHING_SEEN) -> Seen:
+    """Return what a decision adds to what was seen of an alert.
+
+    Args:
+        decision: The one that raised it, or told more of it.
+        before: What was seen when it was raised: the judgement of a rollback is not its cause.
+    """
+    quoting = decision.reason in (Reason.ROLLING_BACK, Reason.ROLLOUT_FAILED)
+    first = before is NOTHING_SEEN
+    return Seen(
+        judgement=decision.judgement if first else before.judgement,
+        failed=decision.failed if first else before.failed,
+        outcome=before.outcome if quoting else decision.because,
+    )
+
+
+def alert_of(ref: Ref, pending: Pending, record: Record, known: Seen = NOTHING_SEEN) -> Alert:
+    """Return the whole alert of an entry in a record.
+
+    Args:
+        ref: The DaemonSet.
+        pending: The entry, one of `record.alerts`.
+        record: As the cluster has it.
+        known: What this process saw.
+    """
+    held = _entry(pending, record)
+    judgement = None if pending.recovers else known.judgement
+    nodes = narrate.blamed(judgement) if judgement else held.nodes if held else ()
+    signs = tuple(_sign(each) for each in judgement.evidence) if judgement else ()
+    good = record.last_good
+    draft = Alert(
+        id=pending.id,
+        kind=Kind.RECOVERY if pending.recovers else Kind.FAILURE,
+        reason=pending.reason,
+        level=_level(pending),
+        at=pending.at,
+        title="",
+        sentence="",
+        ref=ref,
+        source=record.source,
+        path=record.path,
+        commit=pending.commit,
+        digest=pending.digest,
+        good_commit=(good.commit or "") if good else "",
+        revision=held.hash if held else "",
+        failure_class=pending.failure_class,
+        cause=judgement.cause if judgement else None,
+        nodes=nodes,
+        total=judgement.total if judgement else 0,
+        evidence=signs[:EVIDENCE_MAX],
+        unlisted=max(0, len(signs) - EVIDENCE_MAX),
+        failed=known.failed,
+    )
+    return _told(draft, record, known)
+
+
+def told_by(ref: Ref, decision: Decision) -> tuple[Alert, ...]:
+    """Return the alerts that stand in a decision's record, with what the decision shows."""
+    record = decision.record
+    if record is None:
+        return ()
+    return tuple(alert_of(ref, each, record, seen(decision)) for each in record.alerts)
+
+
+def fingerprint(alert: Alert, cluster: str) -> tuple[str, ...]:
+    """Return what makes two alerts the same issue: cluster, namespace, name, digest, class."""
+    if alert.ref is None:
+        return (cluster, "source", alert.source, str(alert.kind), str(alert.reason))
+    last = alert.failure_class or ("Recovered" if alert.kind is Kind.RECOVERY else alert.reason)
+    return (cluster, alert.ref.namespace, alert.ref.name, alert.digest, str(last))
+
+
+def in_our_words(message: str) -> str:
+    """Return an evidence's text if every word of it is ours, else ""."""
+    return message if _OURS.fullmatch(message) else ""
+
+
+# ---------------------------------------------------------------------------- the pieces
+
+
+def _entry(pending: Pending, record: Record) -> Quarantined | None:
+    """Return the quarantine entry of the content that failed; released ones are gone."""
+    found = (each for each in record.quarantine if each.digest == pending.digest)
+    return None if pending.recovers else next(found, None)
+
+
+def _level(pending: Pending) -> Level:
+    """A rolled back failure can wait for the morning; one that was not cannot."""
+    if pending.recovers:
+        return "info"
+    return "error" if pending.reason in (Reason.ROLLED_BACK, Reason.ROLLING_BACK) else "fatal"
+
+
+def _sign(each: Evidence) -> Sign:
+    return Sign(
+        node=each.node,
+        pod=each.pod,
+        state=each.state,
+        failure_class=each.failure_class or "",
+        container=each.container,
+        what=in_our_words(each.message),
+        restarts=each.restarts,
+        since=each.since,
+    )
+
+
+def _told(draft: Alert, record: Record, known: Seen) -> Alert:
+    if draft.kind is Kind.RECOVERY:
+        return replace(draft, title=_recovered(draft), sentence=_recovery(draft, known))
+    return replace(draft, title=_failed(draft), sentence=_failure(draft, record, known))
+
+
+def _failed(alert: Alert) -> str:
+    """Return `logging/agent: 3f2a91c failed on 1 of 40 nodes (CrashLoop), back on 9d01b7e`."""
+    commit, good = narrate.short(alert.commit), narrate.short(alert.good_commit)
+    outcome = {
+        Reason.ROLLED_BACK: f"back on {good}",
+        Reason.ROLLING_BACK: f"going back to {good}",
+        Reason.ROLLBACK_FAILED: f"and the way back to {good} stopped",
+    }.get(alert.reason, "NOT rolled back")
+    return f"{alert.ref}: {commit} failed{_where(alert)} ({_why(alert)}), {outcome}"
+
+
+def _where(alert: Alert) -> str:
+    if alert.total:
+        return f" on {len(alert.nodes)} of {narrate.nodes(alert.total)}" if alert.nodes else ""
+    return f" on {narrate.named(alert.nodes)}" if alert.nodes else ""
+
+
+def _why(alert: Alert) -> str:
+    cause = f", {alert.cause}" if alert.cause else ""
+    return f"{alert.failure_class or FailureClass.NO_PROGRESS}{cause}"
+
+
+def _failure(alert: Alert, record: Record, known: Seen) -> str:
+    """Return why it failed, in words of ours, and what was made of it."""
+    first = next((each for each in alert.evidence if each.node in alert.nodes), None)
+    place = f" on {narrate.named(alert.nodes)}" if alert.nodes else ""
+    said = [part for part in ((first.container, first.what) if first else ()) if part]
+    quote = f" ({': '.join(said)})" if said else ""
+    why = f"{narrate.short(alert.commit)} failed: {_why(alert)}{place}{quote}."
+    return f"{why} {known.outcome or _outcome(alert, record)}"
+
+
+def _outcome(alert: Alert, record: Record) -> str:
+    good = narrate.short(alert.good_commit)
+    if alert.reason is Reason.ROLLED_BACK:
+        return f"Back on {good}; it is held until Git moves on."
+    if alert.reason is Reason.ROLLBACK_FAILED:
+        return f"Going back to {good} stopped. Nothing more is done; look at the nodes."
+    if alert.reason is Reason.ROLLING_BACK:
+        return f"Going back to {good}."
+    if record.phase is Phase.HELD:
+        return "It stays where it is and goes no further; `dsgitops rollback` goes back."
+    return "Nothing is put back."
+
+
+def _recovered(alert: Alert) -> str:
+    commit = narrate.short(alert.commit)
+    if alert.reason is Reason.ROLLOUT_FINISHED:
+        return f"{alert.ref}: recovered, {commit} is rolled out"
+    return f"{alert.ref}: recovered, Git is back at {commit}"
+
+
+def _recovery(alert: Alert, known: Seen) -> str:
+    return known.outcome or f"{narrate.short(alert.commit)} is what runs and what Git has."
