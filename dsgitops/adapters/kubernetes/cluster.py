@@ -245,6 +245,16 @@ class KubernetesCluster:
                     found[f"{resource} in {each.what.namespace}"] = each.fault
             return found
 
+    def counts(self, ref: Ref) -> tuple[int, int] | None:
+        """Return nodes that should run the pod, and that have it available; None: not there.
+
+        By the object's status, which is for display: a verdict is never made of it.
+        """
+        with self._lock:
+            item = self._daemonsets.items.get((ref.namespace, ref.name))
+            packed = _packed(item) if item is not None else None
+            return (packed.scheduled, packed.available) if packed is not None else None
+
     def close(self) -> None:
         """Stop all watches; returns at once."""
         with self._lock:

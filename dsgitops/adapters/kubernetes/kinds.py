@@ -70,7 +70,17 @@ class _Head(msgspec.Struct):
     metadata: _Metadata
 
 
+class _Status(msgspec.Struct, rename="camel"):
+    desired_number_scheduled: int = 0
+    number_available: int = 0
+
+
+class _Counted(msgspec.Struct):
+    status: _Status | None = None
+
+
 _HEAD = msgspec.json.Decoder(_Head)
+_COUNTED = msgspec.json.Decoder(_Counted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +91,9 @@ class PackedDaemonSet:
     has_record: bool
     phase: Phase | None
     """Of its record; None where it has none that can be read."""
+    scheduled: int = 0
+    """`status.desiredNumberScheduled`, and the next `status.numberAvailable`: for display only."""
+    available: int = 0
 
     def content(self) -> dict[str, Any]:
         """Return the whole object as the API server gave it."""
@@ -117,7 +130,8 @@ def daemonset(raw: Raw) -> Item | None:
     text = (meta.annotations or {}).get(records.ANNOTATION)
     record = records.load(text) if text is not None else None
     phase = record.phase if record is not None else None
-    return _item(meta, PackedDaemonSet(pack(body), text is not None, phase))
+    scheduled, available = _counts(body)
+    return _item(meta, PackedDaemonSet(pack(body), text is not None, phase, scheduled, available))
 
 
 def revision(raw: Raw) -> Item | None:
@@ -176,6 +190,14 @@ def _metadata(body: bytes) -> _Metadata | None:
         return _HEAD.decode(body).metadata
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+
+
+def _counts(body: bytes) -> tuple[int, int]:
+    try:
+        status = _COUNTED.decode(body).status
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return 0, 0
+    return (status.desired_number_scheduled, status.number_available) if status else (0, 0)
 
 
 def _item(meta: _Metadata, value: object) -> Item:
