@@ -246,6 +246,13 @@ def test_an_unknown_key_is_an_error_that_says_what_was_meant(read, wrong, meant)
     assert settings is None
     assert told(problems) == [(6, 1, "unknown-key")]
     assert problems[0].remedy == f"did you mean {meant}?"
+    assert problems[0].what == f"{wrong.partition(':')[0]} is not known"
+
+
+def test_an_unknown_key_that_is_no_word_is_not_shown(read):
+    _, problems = read(GOOD + '"a\\u001b[31m": x\n')
+
+    assert problems[0].what == "(a key) is not known"
 
 
 @pytest.mark.parametrize("interval", ["0s", "-5s", "5", "1y", '""', "25h", "[30s]", "30 s"])
@@ -255,6 +262,29 @@ def test_an_interval_is_a_duration_with_unit_and_within_reason(read, interval):
     assert settings is None
     assert [(problem.line, problem.rule) for problem in problems] == [(6, "value")]
     assert problems[0].what.startswith("sources[0].interval ")
+
+
+def test_a_source_that_cannot_be_read_moves_no_other_problem_from_its_place(read):
+    settings, problems = read(
+        """\
+        namespaces: [kube-system]
+        sources:
+          - name: without-a-url
+          - name: node-agents
+            url: ftp://git.example.com/agents.git
+          - name: node-agents
+            url: https://git.example.com/agents.git
+        """
+    )
+
+    assert settings is None
+    assert told(problems) == [
+        (3, 5, "required"),
+        (5, 10, "url"),
+        (6, 11, "duplicate-source"),
+    ]
+    assert problems[1].what.startswith("sources[1].url ")
+    assert problems[2].what == "sources[2].name is that of sources[1] too"
 
 
 def test_two_sources_of_one_name_are_an_error(read):

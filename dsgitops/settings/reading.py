@@ -47,10 +47,19 @@ class Reader:
     overlaid: Mapping[Path, Place]
     """What stands over the file."""
     problems: list[Problem] = field(default_factory=list)
+    kept: dict[Path, tuple[int, ...]] = field(default_factory=dict[Path, tuple[int, ...]])
+    """Of each list, the positions of the items that could be read."""
 
     def settings(self, tree: object) -> Settings | None:
         """Read the root.  What is wrong is in `problems`."""
         return cast("Settings | None", self._section(Settings, tree, (), None))
+
+    def position(self, path: Path, at: int) -> int:
+        """Return where in the file the item `at` of a list of the settings stands.
+
+        Items that could not be read are missing from the settings, not from the file.
+        """
+        return self.kept[path][at] if path in self.kept else at
 
     def add(
         self, path: Path, rule: str, what: str, remedy: str = "", *, warning: bool = False
@@ -121,8 +130,7 @@ class Reader:
         remedy = f"did you mean {near[0]}?" if near else f"it can be {', '.join(known)}"
         if not near and key.lower() in _SECRET_WORDS:
             remedy = "secrets are read from files only"
-        shown = key if key.isprintable() and len(key) <= 64 else "a key"
-        self.add((*path, key), "unknown-key", f"{shown} is not known", remedy)
+        self.add((*path, key), "unknown-key", "is not known", remedy)
 
     def _field(
         self, cls: type[Any], each: Field[Any], value: object, path: Path, base: object
@@ -155,8 +163,10 @@ class Reader:
             self.add(path, "type", "is no list", "begin each item with a dash")
             return MISSING
         items = cast("list[object]", value)
-        found = [self._section(cls, item, (*path, at), None) for at, item in enumerate(items)]
-        return tuple(item for item in found if item is not None)
+        read = [self._section(cls, item, (*path, at), None) for at, item in enumerate(items)]
+        found = {at: item for at, item in enumerate(read) if item is not None}
+        self.kept[path] = tuple(found)
+        return tuple(found.values())
 
     def _values(self, cls: type[Any], value: object, path: Path, base: object) -> object:
         if value is None:
@@ -213,6 +223,10 @@ def _strings(value: object) -> Iterator[str]:
 
 
 def dotted(path: Path) -> str:
-    """Write a path as people do: `sources[0].url`."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    """Write a path as people do: `sources[0].url`; a key that is no word is `(a key)`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{_shown(part)}" for part in path)
     return text.removeprefix(".")
+
+
+def _shown(key: str) -> str:
+    return key if key.isprintable() and len(key) <= 64 else "(a key)"

@@ -52,12 +52,14 @@ def review(settings: Settings, reader: Reader, checks: Checks) -> None:
     if not reader.problems:  # or the problem may be why nothing is left
         _review_emptiness(settings, reader)
     for at, source in enumerate(settings.sources):
-        _review_source(source, ("sources", at), reader, checks)
+        place = reader.position(("sources",), at)
+        _review_source(source, ("sources", place), reader, checks)
     _review_pairs(settings, reader)
     for at, window in enumerate(settings.windows):
         fault = checks.window(window.allow, window.timezone)
         if fault:
-            reader.add(("windows", at, "allow"), "window", f"cannot be used: {fault}")
+            place = reader.position(("windows",), at)
+            reader.add(("windows", place, "allow"), "window", f"cannot be used: {fault}")
     _review_files(settings, (), reader)
 
 
@@ -119,8 +121,11 @@ def _review_auth(source: SourceSettings, path: Path, reader: Reader) -> None:
 
 
 def _review_pairs(settings: Settings, reader: Reader) -> None:
-    for at, source in enumerate(settings.sources):
-        for before, other in enumerate(settings.sources[:at]):
+    placed = [
+        (reader.position(("sources",), at), source) for at, source in enumerate(settings.sources)
+    ]
+    for nth, (at, source) in enumerate(placed):
+        for before, other in placed[:nth]:
             if source.name == other.name:
                 reader.add(
                     ("sources", at, "name"), "duplicate-source", f"is that of sources[{before}] too"
@@ -165,7 +170,7 @@ def _review_files(section: object, path: Path, reader: Reader) -> None:
             _review_file(value, name, here, reader)
         elif isinstance(value, tuple):
             for at, item in enumerate(cast("tuple[object, ...]", value)):
-                _review_files(item, (*here, at), reader)
+                _review_files(item, (*here, reader.position(here, at)), reader)
         else:
             _review_files(value, here, reader)
 
