@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 
     from dsgitops.adapters.git.environment import Auth
     from dsgitops.adapters.git.source import GitSource
+    from dsgitops.adapters.hands import Pool
     from dsgitops.adapters.kubernetes.cluster import KubernetesCluster
     from dsgitops.adapters.kubernetes.events import Events
     from dsgitops.adapters.kubernetes.lease import Lease
+    from dsgitops.adapters.metrics import Metrics
     from dsgitops.adapters.schedule import Polls
     from dsgitops.core.manifest import ManifestFile
     from dsgitops.core.model import Policy, Problem
@@ -149,19 +151,25 @@ class Runtime:
     woken: threading.Event
     stopping: threading.Event
     close: Callable[[], None]
+    hands: Pool
+    metrics: Metrics
     dry_run: bool = False
+    turned: float = 0.0
+    """Monotonic time at which the last turn was completed, or the first one begun."""
     faults: dict[str, str] = field(default_factory=dict[str, str])
     """What was told of the watches and the Lease last."""
 
     def run(self) -> None:
         """Turn until `stopping` is set; then finish what is in flight."""
         self.polls.start()
+        self.turned = self.agent.clock.monotonic()
         while not self.stopping.is_set():
             self.woken.clear()
             now = self.agent.clock.now()
             self._chat(now)
             self._tell_faults()
             look = self.agent.turn() if self.lease.leading else self._stand_by(now)
+            self._complete()
             if self.woken.wait(self._pause(look)):
                 self.stopping.wait(BREATH_SECONDS)
         self._stop()
@@ -189,6 +197,11 @@ class Runtime:
             self.woken.wait(0.2)
         self._stop()
         return False
+
+    def _complete(self) -> None:
+        """Let others see that a turn was completed."""
+        self.turned = self.agent.clock.monotonic()
+        self.metrics.turned(self.agent.decisions.keys(), leading=self.lease.leading)
 
     def _say_the_last(self) -> None:
         """Write the Events that were told and not written yet; bounded."""
@@ -264,6 +277,7 @@ def runtime(
     from dsgitops.adapters.kubernetes.lease import Lease  # noqa: PLC0415
     from dsgitops.adapters.kubernetes.pool import DaemonPool  # noqa: PLC0415
     from dsgitops.adapters.kubernetes.voice import ClusterVoice  # noqa: PLC0415
+    from dsgitops.adapters.metrics import CountedPolls, CountedTransport, Metrics  # noqa: PLC0415
     from dsgitops.adapters.schedule import Polls  # noqa: PLC0415
     from dsgitops.adapters.voices import Voices  # noqa: PLC0415
 
@@ -275,12 +289,15 @@ def runtime(
     wake: Wake = woken.set
     clock = SystemClock()
     sources = {each.name: git_source(each, settings.cache_dir) for each in settings.sources}
+    metrics = Metrics(clock, sources)
+    transport = CountedTransport(transport, metrics.requested)
     chatters = DaemonPool(CHATTERS)
     keeper = DaemonPool(1)  # of the Lease: lists that hang must not cost the leadership
     rng = Random()  # noqa: S311 - jitter: agents must not ask in step
     cluster = KubernetesCluster(
         transport, namespaces=settings.namespaces, rng=rng, run=chatters, wake=wake
     )
+    metrics.counts = cluster.counts
     identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}"
     events = Events(transport, instance=identity, run=chatters, wake=wake)
     lease = Lease(
@@ -299,11 +316,12 @@ def runtime(
         polls.add(sources[each.name], interval=each.interval, deadline=each.timeout)
     agent = Agent(
         intake=_intake(settings, sources),
-        polls=polls,
+        polls=CountedPolls(polls, metrics.polled),
         cluster=cluster,
         hands=hands,
-        voice=voice if dry_run else Voices(voice, told),
+        voice=voice if dry_run else Voices(voice, told, metrics),
         clock=clock,
+        decide=metrics.decide,
     )
 
     def close() -> None:
@@ -313,7 +331,9 @@ def runtime(
             pool.shutdown(wait=False, cancel_futures=True)
 
     stopping = threading.Event()
-    return Runtime(agent, cluster, polls, lease, events, woken, stopping, close, dry_run)
+    return Runtime(
+        agent, cluster, polls, lease, events, woken, stopping, close, hands, metrics, dry_run
+    )
 
 
 def lease_namespace(transport: Transport) -> str:

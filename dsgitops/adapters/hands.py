@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from dsgitops.errors import ClusterUnreachable
@@ -43,6 +44,7 @@ class Pool:
         self._may = may
         self._ends = ends
         self._done: SimpleQueue[Done] = SimpleQueue()
+        self._begun: dict[Ref, float] = {}
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="hands")
 
     def submit(self, ref: Ref, work: Callable[[], None]) -> None:
@@ -58,12 +60,18 @@ class Pool:
             except Empty:
                 return done
 
+    def longest(self) -> float:
+        """Return for how many seconds the oldest work under way has been; 0: none is."""
+        return max((monotonic() - at for at in self._begun.copy().values()), default=0.0)
+
     def close(self) -> None:
         """Let the writes in flight end (each has a deadline of its own); start no others."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _carry_out(self, ref: Ref, work: Callable[[], None]) -> None:
+        self._begun[ref] = monotonic()
         done = _run(ref, work) if self._may() else Done(ref=ref, error=_not_leading())
+        del self._begun[ref]
         if self._ends or done.error is not None:
             self._done.put(done)
         self._wake()

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dsgitops.core.standing import Health
     from dsgitops.ports import Clock, Polled, Polls, Request, Response, Stream, Transport, Wake
 
-prometheus.disable_created_metrics()
+prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
