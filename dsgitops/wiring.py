@@ -155,14 +155,13 @@ class Runtime:
     metrics: Metrics
     dry_run: bool = False
     turned: float = 0.0
-    """Monotonic time at which the last turn was completed, or the first one begun."""
+    """Monotonic time at which the last turn was completed, or the agent was built."""
     faults: dict[str, str] = field(default_factory=dict[str, str])
     """What was told of the watches and the Lease last."""
 
     def run(self) -> None:
         """Turn until `stopping` is set; then finish what is in flight."""
         self.polls.start()
-        self.turned = self.agent.clock.monotonic()
         while not self.stopping.is_set():
             self.woken.clear()
             now = self.agent.clock.now()
@@ -332,8 +331,9 @@ def runtime(
 
     stopping = threading.Event()
     return Runtime(
-        agent, cluster, polls, lease, events, woken, stopping, close, hands, metrics, dry_run
-    )
+        agent, cluster, polls, lease, events, woken, stopping, close, hands, metrics, dry_run,
+        turned=clock.monotonic(),
+    )  # fmt: skip
 
 
 def lease_namespace(transport: Transport) -> str:

@@ -26,6 +26,7 @@ KUBECTL = shutil.which("kubectl")
 PATH = "clusters/prod/agent.yaml"
 SETTINGS = {
     "cluster": "prod-eu-1",
+    "http": {"listen": "127.0.0.1:0"},
     "namespaces": [NAMESPACE],
     "rollout": {"canary": {"nodes": 1, "bakeTime": "1s"}, "bakeTime": "2s"},
 }

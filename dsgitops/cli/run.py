@@ -69,10 +69,24 @@ def run(  # noqa: PLR0913 - each is a flag
     runtime = wiring.runtime(settings, transport, voice=log.LogVoice(), dry_run=dry_run)
     _stop_on_signals(runtime)
     if not (once or dry_run):
+        _serve(runtime, settings)
         runtime.run()
         _end()
     settled = runtime.settle(ONCE_PATIENCE) and not runtime.agent.intake.unread
     raise typer.Exit(_verdict(runtime.agent.decisions.values(), settled=settled))
+
+
+def _serve(runtime: Runtime, settings: Settings) -> None:
+    """Answer for the agent's health and metrics from now on, until the process ends.
+
+    Raises:
+        UsageError: `http.listen` cannot be listened on.
+    """
+    from dsgitops.adapters.log import LOGGER  # noqa: PLC0415
+    from dsgitops.web import serve  # noqa: PLC0415
+
+    server = serve(runtime, settings)
+    LOGGER.info("health and metrics are on port %d", server.port)
 
 
 def _end() -> Never:

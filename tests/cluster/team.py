@@ -36,6 +36,7 @@ SETTINGS = {
         "progressDeadline": "2m",
     },
     "leaderElection": "off",
+    "http": {"listen": "127.0.0.1:0"},
 }
 
 
