@@ -84,13 +84,11 @@ def progress(judgement: Judgement) -> str:
 
 def failure(judgement: Judgement) -> str:
     """Return why a rollout failed: nodes, class, and what the kubelet said."""
-    voting = [each for each in judgement.evidence if each.voting]
-    kind = _class(judgement)
-    if not voting:
+    shown, kind = _shown(judgement), _class(judgement)
+    if not shown:
         return f"{kind}: {progress(judgement)}"
-    first = voting[0]
-    place = named([each.node for each in voting if each.node]) or "the DaemonSet"
-    return f"{kind} on {place}{_said(first)}"
+    place = named([each.node for each in shown if each.node]) or "the DaemonSet"
+    return f"{kind} on {place}{_said(shown[0])}"
 
 
 def nodes_in_the_way(judgement: Judgement) -> str:
@@ -101,8 +99,14 @@ def nodes_in_the_way(judgement: Judgement) -> str:
 
 
 def blamed(judgement: Judgement) -> tuple[str, ...]:
-    """Return the nodes that vote against the revision, in the order of the evidence."""
-    return tuple(each.node for each in judgement.evidence if each.voting and each.node)
+    """Return the nodes that the failure shows on, in the order of the evidence."""
+    return tuple(each.node for each in _shown(judgement) if each.node)
+
+
+def _shown(judgement: Judgement) -> list[Evidence]:
+    """Return the votes; where none was cast (no progress), the pods that never became ready."""
+    voting = [each for each in judgement.evidence if each.voting]
+    return voting or [each for each in judgement.evidence if each.state is NodeState.STARTING]
 
 
 def _class(judgement: Judgement) -> str:

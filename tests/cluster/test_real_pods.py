@@ -47,7 +47,7 @@ def with_init(team, name, *command):
 
 
 EATS_MEMORY = {
-    "command": ["sh", "-c", "httpd -p 8080 -h /www; tail -c 99999999 /dev/zero"],
+    "command": ["tail", "-c", "99999999", "/dev/zero"],
     "resources": {"limits": {"memory": "16Mi"}},
 }
 BREAKS = {
