@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from dsgitops.adapters import schedule
 from dsgitops.adapters.git import address, revision
-from dsgitops.core.model import Policy
+from dsgitops.core.model import Gates, Policy
 from dsgitops.settings import Checks, effective, load, subjects
 from dsgitops.settings.overlay import scalars, variable
 from dsgitops.settings.reading import key_of, section_class
@@ -125,11 +125,17 @@ def test_the_example_of_the_design_is_read_whole(read, tmp_path):
     )
 
     assert problems == ()
-    assert settings.policy("node-agents") == Policy(max_failed_nodes="10%", prune=True)
+    gates = Gates(existing_only=True, images=("registry.example.com/*",))
+    assert settings.policy("node-agents") == Policy(max_failed_nodes="10%", prune=True, gates=gates)
+    assert all(each.gates == gates for each in settings.profile_policies().values())
     assert settings.policy("another").prune is False
     careful = settings.profile_policies("node-agents")["careful"]
     assert careful == Policy(
-        bake_time=timedelta(minutes=10), canary_nodes=3, max_failed_nodes="10%", prune=True
+        bake_time=timedelta(minutes=10),
+        canary_nodes=3,
+        max_failed_nodes="10%",
+        prune=True,
+        gates=gates,
     )
     assert settings.sources[0].auth.https.password_file == tmp_path / "password"
     assert settings.policy_gates.privileged == "existing-only"

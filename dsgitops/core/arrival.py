@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from dsgitops.core import bodies, narrate
 from dsgitops.core import record as records
 from dsgitops.core.actions import Apply, Recall
-from dsgitops.core.gates import refused
+from dsgitops.core.gates import barred, refused
 from dsgitops.core.health import eligible_nodes
 from dsgitops.core.model import Decision, Desired, Phase, Reason, Verdict, WaitingFor
 from dsgitops.core.record import VERSION, Record
@@ -171,6 +171,9 @@ def adopt(s: Situation) -> Decision | None:
     assert content is not None, "leave_to_others answers where Git has nothing"
     if s.suspend:
         return suspended(s, "")
+    no = barred(s, content)
+    if no:
+        return no
     record = Record(source=content.source, path=content.path, uid=s.live.uid)
     seen = Situation(desired=content, observed=s.observed, given=record, now=s.now)
     if eligible_nodes(s.live, s.observed.nodes):

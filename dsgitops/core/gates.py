@@ -10,6 +10,7 @@ from dsgitops.core.difference import same
 from dsgitops.core.health import eligible_nodes
 from dsgitops.core.model import Decision, Desired, Reason, WaitingFor
 from dsgitops.core.ownership import field_path, leaves, lookup
+from dsgitops.core.privileges import forbidden
 from dsgitops.core.steps import first_difference, in_flight, owners
 
 if TYPE_CHECKING:
@@ -104,8 +105,29 @@ def recent(s: Situation) -> tuple[datetime, ...]:
     return tuple(at for at in s.record.writes if s.now - at < _AN_HOUR)
 
 
+def barred(s: Situation, content: Desired) -> Decision | None:
+    """Return the settings' no to this content (`policy:`), before anything is written for it."""
+    live = s.observed.live
+    found = forbidden(
+        content.manifest["spec"]["template"], live.template if live else None, s.policy.gates
+    )
+    if found is None:
+        return None
+    path, why = found
+    return Decision(
+        reason=Reason.REFUSED,
+        because=f"{narrate.short(content.commit)} ({content.path}:{content.line}): {path} {why}.",
+        record=s.given,
+        follow=in_flight(s),
+    )
+
+
 def refused(s: Situation, content: Desired) -> Decision | None:
-    """Return the API server's lasting no to this content, until it is time to ask again."""
+    """Return a lasting no to this content: the settings', or the API server's while it lasts."""
+    return barred(s, content) or _refused_by_server(s, content)
+
+
+def _refused_by_server(s: Situation, content: Desired) -> Decision | None:
     refusal = s.observed.refusal
     if refusal is None or refusal.digest != content.digest:
         return None

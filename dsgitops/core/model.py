@@ -201,6 +201,16 @@ class Strategy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gates:
+    """What Git may ask for: `policy:` of the settings; no annotation changes it."""
+
+    existing_only: bool = False
+    """Content that adds privileges to a live object is refused."""
+    images: tuple[str, ...] = ()
+    """Patterns of which each image must match one; `*` stands for anything.  Empty: any image."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """How one DaemonSet is rolled out: settings, then profile, then annotations, resolved."""
 
@@ -218,6 +228,7 @@ class Policy:
     """0: no limit."""
     rollback: Literal["auto", "manual", "off"] = "auto"
     prune: bool = False
+    gates: Gates = Gates()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

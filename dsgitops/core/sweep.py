@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dsgitops.core import bodies
 from dsgitops.core.actions import Apply
-from dsgitops.core.gates import refused
+from dsgitops.core.gates import barred, refused
 from dsgitops.core.model import Decision, Reason, WaitingFor
 from dsgitops.core.ownership import field_path
 from dsgitops.core.steps import in_flight, rehearse, take_over
@@ -40,8 +40,8 @@ def clear_the_way(
 
 
 def lasting_no(s: Situation, content: Desired) -> Decision | None:
-    """Return the API server's no to this content, unless a sweep may turn it into a yes."""
-    return None if _may_help(s, content) else refused(s, content)
+    """Return a lasting no to this content, unless a sweep may turn it into a yes."""
+    return barred(s, content) if _may_help(s, content) else refused(s, content)
 
 
 def _sweep(s: Situation, content: Desired) -> Decision | None:

@@ -9,11 +9,12 @@ Keys in the file are the fields' names in camelCase.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
+from dsgitops.core import model
 from dsgitops.core.model import EMPTY, Policy
 from dsgitops.settings import kinds
 from dsgitops.settings.kinds import required, setting
@@ -237,6 +238,10 @@ class Gates:
     images: tuple[str, ...] = setting((), kinds.many(kinds.text()))
     """Patterns (`registry.example.com/*`) of which each image must match one; none: any image."""
 
+    def gates(self) -> model.Gates:
+        """Return it as the core has it."""
+        return model.Gates(existing_only=self.privileged == "existing-only", images=self.images)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -270,12 +275,12 @@ class Settings:
 
     def policy(self, source: str = "") -> Policy:
         """Return `rollout:` as the core has it, with the source's `prune`."""
-        return self.rollout.policy(prune=self._prunes(source))
+        return self._policy(self.rollout, source)
 
     def profile_policies(self, source: str = "") -> dict[str, Policy]:
         """Return each profile, resolved over `rollout:`, with the source's `prune`."""
-        prune = self._prunes(source)
-        return {name: rollout.policy(prune=prune) for name, rollout in self.profiles.items()}
+        return {name: self._policy(rollout, source) for name, rollout in self.profiles.items()}
 
-    def _prunes(self, source: str) -> bool:
-        return any(each.prune for each in self.sources if each.name == source)
+    def _policy(self, rollout: Rollout, source: str) -> Policy:
+        prunes = any(each.prune for each in self.sources if each.name == source)
+        return replace(rollout.policy(prune=prunes), gates=self.policy_gates.gates())

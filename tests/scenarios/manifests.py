@@ -19,7 +19,7 @@ def manifest(name="agent", **options):
         name: Of the DaemonSet.
         options: `image` (a tag), `path` of the readiness probe, `config` (a ConfigMap), `cpu`, `env`
             (K=V), `maxUnavailable`, `maxSurge`, `minReadySeconds`, `strategy`, `label` (K=V, on the
-            object), `annotation` (K=V, the same), `rollback`, `suspend`.
+            object), `annotation` (K=V, the same), `rollback`, `suspend`, `hostPID` (any word).
     """
     labels = {"app": name}
     return {
@@ -32,7 +32,11 @@ def manifest(name="agent", **options):
             **_seconds(options),
             "template": {
                 "metadata": {"labels": labels},
-                "spec": {"terminationGracePeriodSeconds": 2, "containers": [_container(options)]},
+                "spec": {
+                    "terminationGracePeriodSeconds": 2,
+                    "containers": [_container(options)],
+                    **({"hostPID": True} if "hostPID" in options else {}),
+                },
             },
         },
     }

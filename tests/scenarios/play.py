@@ -1,7 +1,7 @@
 r"""The language of the transcripts: blocks of commands, `----`, and what is seen of them.
 
 nodes 6 [seed=2]            first line: how many nodes; else 4
-policy rollback=manual …    first lines: fields of the settings' `rollout:`
+policy rollback=manual …    first lines: fields of the settings' `rollout:` and `policy:`
 given image=1 image=2       commits, each rolled out to its end, without a word
 push [agent] image=3 …      a commit (see `manifests.manifest`); `push a image=2 b image=2` two
 push-file PATH TEXT         a commit of any file; `\n` is a line break
@@ -33,6 +33,8 @@ from datetime import timedelta
 
 from scenarios.manifests import NAMESPACE
 from scenarios.scene import POLICY, STAR, Scene
+
+from dsgitops.core.model import Gates
 
 UNTIL_MOST = 900.0
 HASH = "controller-revision-hash"
@@ -72,8 +74,12 @@ class Play:
         self.arguments = {"nodes": int(count)} | {k: int(v) for k, v in _pairs(options).items()}
 
     def do_policy(self, *options):
-        fields = {key: _value(key, text) for key, text in _pairs(options).items()}
-        self.policy = replace(self.policy, **fields)
+        given = _pairs(options)
+        only = given.pop("privileged", "any") == "existing-only"
+        images = tuple(filter(None, given.pop("images", "").split(",")))
+        gates = Gates(existing_only=only, images=images)
+        fields = {key: _value(key, text) for key, text in given.items()}
+        self.policy = replace(self.policy, gates=gates, **fields)
 
     # ---------------------------------------------------------------- Git
 
