@@ -134,7 +134,7 @@ class Town:
                 self.patch(body, body.get("spec", {}))
             case DeletePod(node=name, uid=uid):
                 assert self.pods[name].uid == uid
-                self.delete(name)
+                self.delete(name, was_out=self.is_broken_leftover(self.pods[name]))
             case Rehearse(body=body, digest=digest):
                 spec = stored(body["spec"])
                 same = spec == self.live.spec
@@ -146,6 +146,11 @@ class Town:
                 self.recalled = self.commits[commit]
             case _:
                 raise AssertionError(action)
+
+    def is_broken_leftover(self, pod: Pod) -> bool:
+        """Whether a pod is of superseded content and not ready: it served nobody, and may go."""
+        good = self.record().last_good
+        return not pod.is_ready and good is not None and pod.hash != good.hash
 
     def apply(self, body: dict[str, Any]) -> None:
         spec, metadata = stored(body["spec"]), body["metadata"]
