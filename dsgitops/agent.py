@@ -42,7 +42,7 @@ _LOOK_AT_LEAST = timedelta(minutes=10)
 class NoDesk:
     """`ports.Desk` where no channel is configured."""
 
-    def hand(self, ref: Ref, record: Record | None, now: datetime) -> None:  # noqa: ARG002
+    def hand(self, ref: Ref, record: Record | None, now: datetime) -> None:
         """Nobody is told."""
 
     def arrived(self) -> frozenset[Ref]:

@@ -13,7 +13,7 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
-from dsgitops.agent import Agent
+from dsgitops.agent import Agent, NoDesk
 from dsgitops.core.catalog import Catalog, Terms, gather
 from dsgitops.errors import UsageError
 from dsgitops.intake import Intake
@@ -29,11 +29,15 @@ if TYPE_CHECKING:
     from dsgitops.adapters.kubernetes.cluster import KubernetesCluster
     from dsgitops.adapters.kubernetes.events import Events
     from dsgitops.adapters.kubernetes.lease import Lease
-    from dsgitops.adapters.metrics import Metrics
+    from dsgitops.adapters.metrics import CountedPolls, Delivery, Metrics
+    from dsgitops.adapters.outbox import Outbox
     from dsgitops.adapters.schedule import Polls
+    from dsgitops.adapters.sentry.channel import CheckIns
+    from dsgitops.adapters.source_watch import SourceWatch
     from dsgitops.core.manifest import ManifestFile
     from dsgitops.core.model import Policy, Problem
-    from dsgitops.ports import Source, Transport, Voice, Wake
+    from dsgitops.errors import DsgitopsError
+    from dsgitops.ports import Channel, Polled, Source, Transport, Voice, Wake
     from dsgitops.settings import Settings, SourceSettings
     from dsgitops.sim.drive import Drive
     from dsgitops.sim.world import World
@@ -140,6 +144,27 @@ def _read_with(
 
 
 @dataclass(slots=True)
+class Alerting:
+    """What tells people, beside the log and the cluster."""
+
+    outbox: Outbox
+    watch: SourceWatch
+    check_ins: tuple[CheckIns, ...] = ()
+
+    def polled(self, polled: Polled) -> None:
+        """Take in one poll."""
+        self.watch.polled(polled)
+        for each in self.check_ins:
+            each.polled(polled)
+
+    def pump(self, lease: Lease) -> None:
+        """Go on with what the Lease keeps, and send what is due; never blocks."""
+        if lease.leading and lease.kept_alerts is not None:
+            self.watch.restore(lease.kept_alerts)
+        self.watch.pump()
+
+
+@dataclass(slots=True)
 class Runtime:
     """An agent on a cluster, with everything that must be stopped again."""
 
@@ -154,6 +179,7 @@ class Runtime:
     hands: Pool
     metrics: Metrics
     dry_run: bool = False
+    alerting: Alerting | None = None
     turned: float = 0.0
     """Monotonic time at which the last turn was completed, or the agent was built."""
     faults: dict[str, str] = field(default_factory=dict[str, str])
@@ -206,10 +232,13 @@ class Runtime:
         """Write the Events that were told and not written yet; bounded."""
         clock = self.agent.clock
         end = clock.monotonic() + LAST_WORDS_SECONDS
-        while self.events.pending and clock.monotonic() < end:
+        while self._speaking() and clock.monotonic() < end:
             self.woken.clear()
             self.events.pump(clock.now())
             self.woken.wait(0.05)
+
+    def _speaking(self) -> bool:
+        return self.events.pending or (self.alerting is not None and self.alerting.outbox.busy)
 
     def _stand_by(self, now: datetime) -> datetime | None:
         """Another agent leads: keep the view warm, and decide nothing."""
@@ -229,6 +258,9 @@ class Runtime:
         found = {what: error.what for what, error in self.cluster.faults().items()}
         if self.lease.fault is not None:
             found["lease"] = self.lease.fault.what
+        if self.alerting is not None:
+            faults = self.alerting.outbox.faults().items()
+            found |= {f"alerts by {name}": _with_remedy(error) for name, error in faults}
         for what, said in found.items():
             if self.faults.get(what) != said:
                 self.agent.voice.problem("cluster", f"{what}: {said}")
@@ -239,6 +271,8 @@ class Runtime:
             return
         self.events.pump(now)
         self.lease.pump(now)
+        if self.alerting is not None:
+            self.alerting.pump(self.lease)
 
     def _pause(self, look: datetime | None) -> float:
         if look is None:
@@ -252,6 +286,47 @@ class Runtime:
         self.close()
         if not self.dry_run:
             self.lease.release(self.agent.clock.now())
+
+
+def _with_remedy(error: DsgitopsError) -> str:
+    return f"{error.what}; {error.remedy}" if error.remedy else error.what
+
+
+def _alerting(  # noqa: PLR0913, PLR0917 - each is one part of the agent
+    settings: Settings,
+    sources: Mapping[str, GitSource],
+    cluster: str,
+    lease: Lease,
+    wake: Wake,
+    counted: Callable[[Delivery], None],
+) -> Alerting | None:
+    """Return what the settings say of telling people; None: nobody is told."""
+    from dsgitops.adapters.outbox import Outbox  # noqa: PLC0415
+    from dsgitops.adapters.source_watch import SourceWatch  # noqa: PLC0415
+
+    channels: list[Channel] = []
+    check_ins: list[CheckIns] = []
+    sentry = settings.alerts.sentry
+    if sentry is not None and sentry.dsn_file is not None:
+        from dsgitops.adapters.sentry import channel  # noqa: PLC0415 - loads sentry_sdk
+
+        where = {"cluster": cluster, "environment": sentry.environment}
+        channels.append(
+            channel.SentryChannel(sentry.dsn_file, author=partial(_author, sources), **where)
+        )
+        intervals = {each.name: each.interval for each in settings.sources}
+        check_ins.append(channel.CheckIns(sentry.dsn_file, intervals=intervals, **where))
+    if not channels:
+        return None
+    rng = Random()  # noqa: S311 - jitter
+    outbox = Outbox(channels, wake=wake, rng=rng, counted=counted)
+    watch = SourceWatch(outbox, cluster=cluster, keep=lease.keep_alerts)
+    return Alerting(outbox, watch, tuple(check_ins))
+
+
+def _author(sources: Mapping[str, GitSource], source: str, commit: str) -> str:
+    found = sources.get(source)
+    return found.author(commit) if found is not None else ""
 
 
 def runtime(
@@ -313,13 +388,22 @@ def runtime(
     polls = Polls(clock, wake)
     for each in settings.sources:
         polls.add(sources[each.name], interval=each.interval, deadline=each.timeout)
+    alerting = None if dry_run else _alerting(
+        settings, sources, settings.cluster or transport.host, lease, wake, metrics.alerted
+    )  # fmt: skip
+    heard: Polls | CountedPolls = CountedPolls(polls, metrics.polled)
+    voices: list[Voice] = [voice, told, metrics]
+    if alerting is not None:
+        heard = CountedPolls(heard, alerting.polled)
+        voices.append(alerting.outbox)
     agent = Agent(
         intake=_intake(settings, sources),
-        polls=CountedPolls(polls, metrics.polled),
+        polls=heard,
         cluster=cluster,
         hands=hands,
-        voice=voice if dry_run else Voices(voice, told, metrics),
+        voice=voice if dry_run else Voices(*voices),
         clock=clock,
+        desk=NoDesk() if alerting is None else alerting.outbox,
         decide=metrics.decide,
     )
 

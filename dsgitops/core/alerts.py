@@ -41,6 +41,10 @@ _OURS = re.compile(
 """Evidence in words of ours (`core/signals.py`); anything else may quote a program."""
 
 
+_QUOTING = frozenset({Reason.ROLLING_BACK, Reason.ROLLOUT_FAILED})
+"""Decisions whose sentence quotes the kubelet."""
+
+
 class Kind(StrEnum):
     """What an alert is about."""
 
@@ -125,20 +129,20 @@ def event_id(*parts: object) -> str:
     return f"{raw[:12]}5{raw[13:16]}{variant}{raw[17:32]}"
 
 
-def seen(decision: Decision, before: Seen = NOTHING_SEEN) -> Seen:
-    """Return what a decision adds to what was seen of an alert.
+def seen(decision: Decision, pending: Pending, before: Seen = NOTHING_SEEN) -> Seen:
+    """Return what a decision adds to what is known of an alert in its record.
 
     Args:
-        decision: The one that raised it, or told more of it.
-        before: What was seen when it was raised: the judgement of a rollback is not its cause.
+        decision: Any of this DaemonSet.
+        pending: The alert.
+        before: What was known of it.
     """
-    quoting = decision.reason in (Reason.ROLLING_BACK, Reason.ROLLOUT_FAILED)
-    first = before is NOTHING_SEEN
-    return Seen(
-        judgement=decision.judgement if first else before.judgement,
-        failed=decision.failed if first else before.failed,
-        outcome=before.outcome if quoting else decision.because,
-    )
+    record = decision.record
+    if decision.failed is not None and record is not None and record.failed == pending.id:
+        before = Seen(judgement=decision.judgement, failed=decision.failed)
+    if decision.reason is not pending.reason or decision.reason in _QUOTING:
+        return before
+    return replace(before, outcome=decision.because)
 
 
 def alert_of(ref: Ref, pending: Pending, record: Record, known: Seen = NOTHING_SEEN) -> Alert:
@@ -152,7 +156,7 @@ def alert_of(ref: Ref, pending: Pending, record: Record, known: Seen = NOTHING_S
     """
     held = _entry(pending, record)
     judgement = None if pending.recovers else known.judgement
-    nodes = narrate.blamed(judgement) if judgement else held.nodes if held else ()
+    nodes = (narrate.blamed(judgement) if judgement else ()) or (held.nodes if held else ())
     signs = tuple(_sign(each) for each in judgement.evidence) if judgement else ()
     good = record.last_good
     draft = Alert(
@@ -186,7 +190,7 @@ def told_by(ref: Ref, decision: Decision) -> tuple[Alert, ...]:
     record = decision.record
     if record is None:
         return ()
-    return tuple(alert_of(ref, each, record, seen(decision)) for each in record.alerts)
+    return tuple(alert_of(ref, each, record, seen(decision, each)) for each in record.alerts)
 
 
 def fingerprint(alert: Alert, cluster: str) -> tuple[str, ...]:

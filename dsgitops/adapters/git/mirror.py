@@ -37,6 +37,8 @@ of 0.74 s; asking for a depth *every* time doubles an unchanged poll and forgets
 
 LOCAL_SECONDS = 20.0
 """For a command that does not leave the machine; they take milliseconds."""
+AUTHOR_MAX = 100
+"""Characters of a name."""
 
 FETCH_BYTES_MAX = 1024 * 1024 * 1024
 """What one fetch may add to the cache."""
@@ -253,6 +255,15 @@ class Mirror:
         answer = self._local("rev-list", "--topo-order", count, "--end-of-options", commit)
         lines = answer.out.decode("ascii", "replace").split()
         return tuple(line for line in lines if _ID.fullmatch(line)) if answer.code == 0 else ()
+
+    def author(self, commit: str) -> str:
+        """Return the name of a commit's author, as they give it; "": not known here."""
+        if not _ID.fullmatch(commit):
+            return ""
+        answer = self._local("log", "-1", "--format=%an", "--end-of-options", commit)
+        return (
+            answer.out.decode("utf-8", "replace").strip()[:AUTHOR_MAX] if answer.code == 0 else ""
+        )
 
     def is_signed(self, commit: str, allowed_signers: Path) -> bool:
         """Whether an allowed SSH key signed the commit.

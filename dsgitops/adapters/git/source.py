@@ -145,6 +145,17 @@ class GitSource:
         except Overdue:
             return ()
 
+    def author(self, commit: str) -> str:
+        """Return the author's name of a commit (its hash, or `main@sha1:…`); "": not known.
+
+        From any thread.  A name only: an address would be more than an alert needs.
+        """
+        try:
+            with self._swap:
+                return self._mirror.author(commit.rpartition(":")[2])
+        except (SourceUnreachable, Overdue):
+            return ""
+
     # ------------------------------------------------------------------------ bringing
 
     def _fetch_and_take(self, deadline: float) -> Tree:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 NAME = "dsgitops"
 SOURCES = "dsgitops.io/sources"
+ALERTS = "dsgitops.io/alerts"
+"""Alerts that belong to no DaemonSet (`adapters/source_watch.py`)."""
 DURATION = timedelta(seconds=15)
 """After so long without renewal others may take it."""
 RENEW_DEADLINE = 10.0
@@ -101,6 +103,7 @@ class Lease:
         self._monotonic = monotonic
         self._wake = wake
         self._sources = ""
+        self._alerts: str | None = None
         self._seen: Seen | None = None
         self._begun = 0.0
         self._renewed: float | None = None
@@ -123,6 +126,21 @@ class Lease:
             self._sources = sources
             self._due = None
             self._wake()
+
+    def keep_alerts(self, alerts: str) -> None:
+        """Keep this (`dsgitops.io/alerts`; empty: nothing) with the next renewal, now."""
+        if alerts != self._alerts:
+            self._alerts = alerts
+            self._due = None
+            self._wake()
+
+    @property
+    def kept_alerts(self) -> str | None:
+        """What the Lease keeps of alerts, as last seen; None: it was not read yet."""
+        if self._seen is None:
+            return None
+        annotations = (self._seen.content.get("metadata") or {}).get("annotations") or {}
+        return str(annotations.get(ALERTS) or "")
 
     def pump(self, now: datetime) -> None:
         """Take the last answer in; renew, take or look when it is time."""
@@ -192,6 +210,9 @@ class Lease:
         annotations = dict(metadata.get("annotations") or {})
         if sources:
             annotations[SOURCES] = sources
+        if self._alerts is not None:
+            annotations.pop(ALERTS, None)
+            annotations |= {ALERTS: self._alerts} if self._alerts else {}
         metadata.pop("managedFields", None)
         return {
             "apiVersion": "coordination.k8s.io/v1",
