@@ -10,6 +10,8 @@ from cluster.control_plane import index, running
 from cluster.team import NODES, team_on
 
 REAL_NODES = 3
+NODE_GRACE_SECONDS = 24
+"""Instead of Kubernetes' 50: a dead node is waited for in some tests."""
 _workers = "PYTEST_XDIST_WORKER"
 
 
@@ -55,18 +57,21 @@ def real_plane(request):
     """A control plane of the module's own, with three real nodes and no fake ones."""
     if lacking := real_node.missing():
         pytest.skip(lacking)
-    for plane in _plane(request, 2):
+    for plane in _plane(request, 2, node_grace=f"{NODE_GRACE_SECONDS}s"):
         with real_node.joined(plane, REAL_NODES) as nodes:
             plane.real_nodes = nodes
             yield plane
 
 
-def _plane(request, kind):
+def _plane(request, kind, **options):
     if os.environ.get("DSGITOPS_CLUSTER") != "real":
         pytest.skip("needs a real control plane: make cluster-test")
     before = request.session.testsfailed
     with running(
-        binaries.cached(), index=index(kind), failed=lambda: request.session.testsfailed > before
+        binaries.cached(),
+        index=index(kind),
+        failed=lambda: request.session.testsfailed > before,
+        **options,
     ) as plane:
         yield plane
 

@@ -54,6 +54,8 @@ class ControlPlane:
     binaries: Binaries
     folder: Path
     index: int = 0
+    node_grace: str = ""
+    """How long a node may be silent before it is NotReady; empty: Kubernetes' 50 s."""
     parts: dict[str, Part] = field(default_factory=dict)
     token: str = field(default_factory=lambda: secrets.token_hex(16))
 
@@ -194,6 +196,7 @@ class ControlPlane:
             "--leader-elect=false", "--kube-api-qps=500", "--kube-api-burst=1000",
             "--bind-address=127.0.0.1", f"--secure-port={self._port(3)}",
             "--cert-dir=certs-controller-manager",
+            *([f"--node-monitor-grace-period={self.node_grace}"] if self.node_grace else []),
         ]  # fmt: skip
 
     def _scheduler(self) -> list[str]:
@@ -324,16 +327,17 @@ def _is_ready(node: dict[str, dict]) -> bool:
 
 
 @contextmanager
-def running(binaries: Binaries, *, index: int = 0, failed=lambda: False):
+def running(binaries: Binaries, *, index: int = 0, failed=lambda: False, **options):
     """Start a control plane for the block; afterwards nothing of it is left.
 
     Args:
         binaries: Built ones.
         index: Which of several on this machine.
         failed: Whether the logs are worth keeping; asked at the end.
+        options: Fields of `ControlPlane`.
     """
     folder = Path(tempfile.mkdtemp(prefix="dsgitops-cluster-"))
-    plane = ControlPlane(binaries, folder, index)
+    plane = ControlPlane(binaries, folder, index, **options)
     good = False
     try:
         plane.start()

@@ -259,6 +259,7 @@ state = "{self.folder}/state"
             "enableControllerAttachDetach": False,
             "evictionHard": {},
             "nodeStatusUpdateFrequency": "4s",
+            "nodeLeaseDurationSeconds": 12,  # renewed every 3 s
             "port": _FIRST_KUBELET_PORT + self.plane.index * 10 + self.number,
             "readOnlyPort": 0,
             "healthzPort": 0,

@@ -23,7 +23,7 @@ PROBE = {"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 1, "fai
 VIEW_SETTLES_SECONDS = 60
 """An agent blames nobody by the clock before it has watched for so long."""
 ROLLOUT = {
-    "canary": {"nodes": 1, "bakeTime": "2s"},
+    "canary": {"nodes": 1, "bakeTime": "6s"},  # a liveness probe needs a few seconds to fail
     "bakeTime": "3s",
     "podDeadline": "15s",
     "progressDeadline": "45s",
@@ -166,6 +166,37 @@ def test_a_good_commit_goes_out_over_real_nodes_one_by_one(real_team, prove):
         scenario="a good commit",
         nodes="3 real",
         outcome=reasons[-1],
+        writes=len(real_team.writes()),
+        restarted="3",
+    )
+
+
+def test_a_kubelet_that_dies_in_mid_rollout_is_not_the_revisions_fault(
+    real_plane, real_team, prove
+):
+    real_team.settings = {"rollout": ROLLOUT | {"progressDeadline": "20s"}}
+    first = real_team.commit(manifest(real_team, "agent"), message="good")
+    with real_team.agent() as agent:
+        real_team.wait_until_good(first)
+        image = "registry.example/agent:2"
+        second = real_team.commit(manifest(real_team, "agent", image=image), message="second")
+        updated = lambda: [pod for pod in real_team.fleet() if pod.ready and pod.image == image]  # noqa: E731
+        (canary,) = real_team.wait(updated, "the canary is ready")
+        dead = next(node for node in real_plane.real_nodes if node.name != canary.node)
+        dead.kill_kubelet()
+        real_team.wait(lambda: len(updated()) == NODES - 1, "the living nodes are updated")
+
+        dead.start_kubelet()
+        real_team.wait_until_good(second)
+        reasons = agent.reasons("agent")
+    assert real_team.all_ready()
+    assert {pod.image for pod in real_team.fleet()} == {image}
+    assert "RollingBack" not in reasons
+    assert not real_team.record().get("quarantine")
+    prove(
+        scenario="a kubelet dies in mid-rollout and comes back",
+        nodes="3 real",
+        outcome=f"{'RolloutStalled, ' * ('RolloutStalled' in reasons)}{reasons[-1]}",
         writes=len(real_team.writes()),
         restarted="3",
     )
