@@ -74,7 +74,7 @@ def status(view: View, *, alive: bool | None) -> Status:
     record = situation.record
     return Status(
         view=view,
-        sync=_sync(situation, reason, alive=alive),
+        sync=_sync(view, situation, reason, alive=alive),
         health=_health(situation, counts),
         reason=reason,
         message=_message(view, situation, reason, judgement),
@@ -187,9 +187,25 @@ def _reason(view: View, s: Situation) -> str:
     return s.record.reason
 
 
-def _sync(s: Situation, reason: str, *, alive: bool | None) -> Sync:
-    found = sync_of(s.record.phase, reason, unknown=alive is False)
+def _sync(view: View, s: Situation, reason: str, *, alive: bool | None) -> Sync:
+    waits = _waits(view, s)
+    unknown = alive is False or waits is None
+    found = sync_of(s.record.phase, reason, unknown=unknown, pending=bool(waits))
     return "OutOfSync" if found == "Synced" and s.template_drifted else found
+
+
+def _waits(view: View, s: Situation) -> bool | None:
+    """Whether Git has moved past what is suspended: the agent says so; None: it did not say.
+
+    Nothing of it is in the record, as nothing is written.  In mid-rollout the record tells.
+    """
+    if s.suspend is None or s.record.phase in IN_FLIGHT:
+        return False
+    told = view.told
+    begins = narrate.suspension(s.suspend)
+    if told is None or told.reason != Reason.SUSPENDED or not told.message.startswith(begins):
+        return None
+    return told.message != begins
 
 
 def _health(s: Situation, counts: Mapping[str, int]) -> Health:
@@ -208,9 +224,9 @@ def _class(record: Record, judgement: Judgement | None) -> FailureClass | None:
 
 def _message(view: View, s: Situation, reason: str, judgement: Judgement | None) -> str:
     """Return the agent's own sentence, or ours from what is seen now where that moves."""
-    if s.suspend is not None:
-        return _suspended(s.suspend)
     told = view.told
+    if s.suspend is not None:
+        return told.message if told and _waits(view, s) else narrate.suspension(s.suspend)
     moving = s.record.phase in IN_FLIGHT or s.record.phase is Phase.ROLLING_BACK
     if told is not None and told.reason == reason and (not moving or reason in STANDING):
         return told.message
@@ -232,13 +248,6 @@ def _message(view: View, s: Situation, reason: str, judgement: Judgement | None)
 def _good(s: Situation) -> str:
     good = s.record.last_good
     return narrate.short(good.commit if good else None)
-
-
-def _suspended(suspend: Suspend) -> str:
-    by = f" by {suspend.by}" if suspend.by else ""
-    until = f" until {records.stamp(suspend.until)}" if suspend.until else ""
-    why = f": {suspend.reason}" if suspend.reason else ""
-    return f"Suspended{by}{until}{why}."
 
 
 def _evidence(each: Evidence) -> dict[str, Any]:

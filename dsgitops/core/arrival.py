@@ -70,7 +70,7 @@ def recreate(s: Situation) -> Decision | None:
             reason=Reason.MISSING, because="Gone from the cluster and from Git."
         )
     if s.suspend:
-        return suspended(s, "absent from the cluster")
+        return suspended(s, "", pending="absent from the cluster")
     return _recall(s, s.desired) or _hold_absent(s, s.desired) or _made(s, s.desired)
 
 

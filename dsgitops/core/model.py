@@ -601,6 +601,8 @@ class Decision:
     """A step on the way to an answer: nobody is told, the next look comes at once."""
     judgement: Judgement | None = None
     failure_class: FailureClass | None = None
+    pending: str = ""
+    """What a suspension keeps from being done, as its sentence says it; "" where nothing is."""
     failed: FailedContent | None = None
     """In the decision that raises an alert of a failure."""
 

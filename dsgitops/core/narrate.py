@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta
 
-    from dsgitops.core.model import Evidence, FailureClass, Judgement
+    from dsgitops.core.model import Evidence, FailureClass, Judgement, Suspend
 
 NODES_NAMED = 3
 """More nodes than that are counted, not named."""
@@ -42,6 +42,14 @@ def short(commit: str | None) -> str:
     if not commit:
         return "the adopted revision"
     return commit.rsplit(":", 1)[-1][:7]
+
+
+def suspension(suspend: Suspend) -> str:
+    """Say who suspended it, until when and why.  What waits meanwhile follows this."""
+    by = f" by {suspend.by}" if suspend.by else ""
+    until = f" until {suspend.until:%Y-%m-%d %H:%M} UTC" if suspend.until else ""
+    why = f": {suspend.reason}" if suspend.reason else ""
+    return sentence(f"Suspended{by}{until}{why}")
 
 
 def span(length: timedelta) -> str:

@@ -61,10 +61,11 @@ def is_news(before: Decision | None, after: Decision) -> bool:
         return True
     if before.reason in _QUIETLY_AFTER.get(after.reason, frozenset()):
         return False
-    return (before.reason, before.waiting_for, before.failure_class) != (
+    return (before.reason, before.waiting_for, before.failure_class, before.pending) != (
         after.reason,
         after.waiting_for,
         after.failure_class,
+        after.pending,
     )
 
 

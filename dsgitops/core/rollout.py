@@ -58,7 +58,7 @@ def obey_suspension(s: Situation) -> Decision | None:
     if s.suspend is None:
         return None
     if s.record.phase not in IN_FLIGHT:
-        return suspended(s, _what_waits(s))
+        return suspended(s, "", pending=_what_waits(s))
     if not s.observed.followed:
         return look_closer(s, "Looking at the pods of the suspended rollout.")
     if s.record.phase is not Phase.BAKING and not s.by_people and _armed(s) and s.has_old_pods:

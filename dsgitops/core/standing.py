@@ -29,19 +29,22 @@ OUT_OF_SYNC = frozenset(
 _NOT_BACK = frozenset({Reason.ROLLOUT_FAILED, Reason.ROLLBACK_FAILED})
 
 
-def sync_of(phase: Phase | None, reason: str, *, unknown: bool = False) -> Sync:
+def sync_of(
+    phase: Phase | None, reason: str, *, unknown: bool = False, pending: bool = False
+) -> Sync:
     """Return how the cluster's content relates to Git's.
 
     Args:
         phase: Of the record; None: there is none.
         reason: Of the last decision.
         unknown: Whether what Git or the cluster has is not known now.
+        pending: Whether a suspension keeps something from being written (`Decision.pending`).
     """
     if phase is Phase.HELD:
         return "Held"
     if unknown or reason == Reason.SOURCE_UNREADABLE:
         return "Unknown"
-    if phase is Phase.ROLLING_BACK or reason in OUT_OF_SYNC:
+    if pending or phase is Phase.ROLLING_BACK or reason in OUT_OF_SYNC:
         return "OutOfSync"
     return "Synced" if phase is not None else "Unknown"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from dsgitops.core import bodies
+from dsgitops.core import bodies, narrate
 from dsgitops.core.actions import Apply, Rehearse, Remember, Restore
 from dsgitops.core.model import EMPTY, Decision, Desired, Phase, Reason, Unreadable, WaitingFor
 from dsgitops.core.ownership import field_path, owns_template
@@ -76,16 +76,15 @@ def look_closer(s: Situation, because: str, *, look_again: datetime | None = Non
     )
 
 
-def suspended(s: Situation, state: str) -> Decision:
-    """Say who suspended it, why, until when, and what is to be seen meanwhile."""
+def suspended(s: Situation, state: str, *, pending: str = "") -> Decision:
+    """Say who suspended it, why, until when, and what is to be seen or waits meanwhile."""
     suspend = s.suspend
     assert suspend is not None, "only asked when suspended"
-    by = f" by {suspend.by}" if suspend.by else ""
-    until = f" until {suspend.until:%Y-%m-%d %H:%M} UTC" if suspend.until else ""
-    why = f": {suspend.reason}" if suspend.reason else ""
+    now = pending or state
     return Decision(
         reason=Reason.SUSPENDED,
-        because=f"Suspended{by}{until}{why}." + (f" Now: {state}." if state else ""),
+        because=narrate.suspension(suspend) + (f" Now: {now}." if now else ""),
+        pending=pending,
         record=s.given,
         look_again=suspend.until,
         follow=in_flight(s),

@@ -44,6 +44,19 @@ def test_nothing_is_written_while_it_lasts_and_it_goes_on_after(settled):
     assert image(settled) == "v2"
 
 
+def test_get_says_that_git_has_moved_past_what_is_suspended(settled):
+    settled.run("suspend", AGENT, "--reason", "night shift")
+    settled.play(20)
+    still = settled.run("get", AGENT, "-o", "json").json["items"][0]
+    pushed = settled.commit({PATH: daemonset(tag="v2")})
+    settled.play(60)
+    moved = settled.run("get", AGENT, "-o", "json").json["items"][0]
+
+    assert (still["sync"], still["health"]) == ("Synced", "Suspended")
+    assert (moved["sync"], moved["health"]) == ("OutOfSync", "Suspended")
+    assert moved["message"] == (f"Suspended by system:admin: night shift. Now: {pushed[:7]} waits.")
+
+
 def test_who_why_and_until_when_stand_on_the_object(settled):
     settled.run("suspend", AGENT, "--reason", "night shift", "--for", "2h")
 

@@ -30,6 +30,13 @@ def test_numbers_that_move_are_progress():
     assert not is_news(before, replace(before, because="12 of 40 nodes."))
 
 
+def test_what_a_suspension_keeps_waiting_is_news():
+    before = said(Reason.SUSPENDED)
+
+    assert is_news(before, replace(before, pending="9d01b7e waits"))
+    assert not is_news(before, replace(before, because="Suspended. Now: 4 of 6 nodes."))
+
+
 def test_what_follows_by_itself_is_silent():
     for before, after in [
         (Reason.ROLLOUT_STARTED, Reason.ROLLOUT_PROGRESSING),
