@@ -124,10 +124,11 @@ def barred(s: Situation, content: Desired) -> Decision | None:
 
 def refused(s: Situation, content: Desired) -> Decision | None:
     """Return a lasting no to this content: the settings', or the API server's while it lasts."""
-    return barred(s, content) or _refused_by_server(s, content)
+    return barred(s, content) or refused_by_server(s, content)
 
 
-def _refused_by_server(s: Situation, content: Desired) -> Decision | None:
+def refused_by_server(s: Situation, content: Desired) -> Decision | None:
+    """Return the API server's lasting no to this content, until it is time to ask again."""
     refusal = s.observed.refusal
     if refusal is None or refusal.digest != content.digest:
         return None

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 from dsgitops.core import bodies, difference, narrate
 from dsgitops.core.failing import added, quarantined
-from dsgitops.core.gates import closed_gate, conflict, given_up, native_budget, recent, refused
+from dsgitops.core.gates import (
+    closed_gate,
+    conflict,
+    given_up,
+    native_budget,
+    recent,
+    refused_by_server,
+)
 from dsgitops.core.health import eligible_nodes
 from dsgitops.core.model import Decision, Desired, FailureClass, Phase, Reason, WaitingFor
 from dsgitops.core.record import LastGood, Quarantined
@@ -269,7 +276,7 @@ def heal_drift(s: Situation) -> Decision | None:
             return rehearse(s, content, f"Comparing {path} with Git.")
         if asked.equal:
             return None
-    no = given_up(s) or refused(s, content)
+    no = given_up(s) or refused_by_server(s, content)  # it was let in before: nothing is added
     if no:
         return no
     if s.template_drifted and not s.at_last_good and s.good_revision is not None:

@@ -5,7 +5,20 @@ from __future__ import annotations
 import json
 
 import pytest
-from core.builders import NOW, SECRET, desired, good, live, nodes, observed, pod, record, revision
+from core.builders import (
+    NOW,
+    OURS,
+    SECRET,
+    desired,
+    edited,
+    good,
+    live,
+    nodes,
+    observed,
+    pod,
+    record,
+    revision,
+)
 
 from dsgitops.core.actions import Remember
 from dsgitops.core.decide import decide
@@ -149,6 +162,20 @@ def test_an_object_of_others_is_not_taken_over_for_forbidden_content():
     decision = decide(content, observed(live(desired("fluentd:1"), None)), None, NOW)
 
     assert (decision.reason, decision.actions) == (Reason.REFUSED, ())
+
+
+def test_what_a_person_took_away_comes_back_as_drift_does():
+    """It was let in when it was written: putting it back adds nothing."""
+    content = desired("fluentd:1", policy=Policy(gates=EXISTING), minReadySeconds=3)
+    content.manifest["spec"]["template"]["spec"]["hostPID"] = True
+    remembered = record(content, last_good=good(content))
+    seen = live(content, remembered, managed_fields=(OURS, edited("f:minReadySeconds")))
+    seen.spec["minReadySeconds"] = 0
+    del seen.spec["template"]["spec"]["hostPID"]
+
+    decision = decide(content, observed(seen, revision(content, 1)), remembered, NOW)
+
+    assert decision.reason is Reason.DRIFT_FOUND
 
 
 def test_a_rollout_goes_on_while_newer_content_is_forbidden():
