@@ -89,8 +89,8 @@ class Alert:
     commit: str = ""
     """For display: `main@sha1:…`, of the content that failed, or that is good again."""
     digest: str = ""
-    good_commit: str = ""
-    """Of what is put back; "" where there is none, or it was adopted."""
+    good_commit: str | None = None
+    """Of what is put back; "" where it was adopted, None where there is none (or none known)."""
     revision: str = ""
     """Hash of the ControllerRevision that failed."""
     failure_class: FailureClass | None = None
@@ -172,7 +172,7 @@ def alert_of(ref: Ref, pending: Pending, record: Record, known: Seen = NOTHING_S
         path=record.path,
         commit=pending.commit,
         digest=pending.digest,
-        good_commit=(good.commit or "") if good else "",
+        good_commit=(good.commit or "") if good and good.at <= pending.at else None,
         revision=held.hash if held else "",
         failure_class=pending.failure_class,
         cause=judgement.cause if judgement else None,
@@ -243,13 +243,18 @@ def _told(draft: Alert, record: Record, known: Seen) -> Alert:
 
 def _failed(alert: Alert) -> str:
     """Return `logging/agent: 3f2a91c failed on 1 of 40 nodes (CrashLoop), back on 9d01b7e`."""
-    commit, good = narrate.short(alert.commit), narrate.short(alert.good_commit)
+    commit, good = narrate.short(alert.commit), _good(alert)
     outcome = {
         Reason.ROLLED_BACK: f"back on {good}",
         Reason.ROLLING_BACK: f"going back to {good}",
         Reason.ROLLBACK_FAILED: f"and the way back to {good} stopped",
     }.get(alert.reason, "NOT rolled back")
     return f"{alert.ref}: {commit} failed{_where(alert)} ({_why(alert)}), {outcome}"
+
+
+def _good(alert: Alert) -> str:
+    """Name what was gone back to; told late, the record may have a newer last good."""
+    return "what ran before" if alert.good_commit is None else narrate.short(alert.good_commit)
 
 
 def _where(alert: Alert) -> str:
@@ -274,9 +279,9 @@ def _failure(alert: Alert, record: Record, known: Seen) -> str:
 
 
 def _outcome(alert: Alert, record: Record) -> str:
-    good = narrate.short(alert.good_commit)
+    good = _good(alert)
     if alert.reason is Reason.ROLLED_BACK:
-        return f"Back on {good}; it is held until Git moves on."
+        return f"Back on {good}."
     if alert.reason is Reason.ROLLBACK_FAILED:
         return f"Going back to {good} stopped. Nothing more is done; look at the nodes."
     if alert.reason is Reason.ROLLING_BACK:

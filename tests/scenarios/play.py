@@ -2,6 +2,8 @@ r"""The language of the transcripts: blocks of commands, `----`, and what is see
 
 nodes 6 [seed=2]            first line: how many nodes; else 4
 policy rollback=manual …    first lines: fields of the settings' `rollout:` and `policy:`
+alerts                      first lines: people are told; then `ALERT level title` and its text
+alerts down | alerts up     whether they can be reached
 given image=1 image=2       commits, each rolled out to its end, without a word
 push [agent] image=3 …      a commit (see `manifests.manifest`); `push a image=2 b image=2` two
 push-file PATH TEXT         a commit of any file; `\n` is a line break
@@ -49,6 +51,7 @@ class Play:
         self.policy = POLICY
         self._scene = None
         self.printed = 0
+        self.alerted = 0
         self.uids = {}
         self.tokens = 0
 
@@ -80,6 +83,14 @@ class Play:
         gates = Gates(existing_only=only, images=images)
         fields = {key: _value(key, text) for key, text in given.items()}
         self.policy = replace(self.policy, gates=gates, **fields)
+
+    def do_alerts(self, how=""):
+        if not how:
+            self.arguments = {"nodes": 4, **self.arguments, "alerts": True}
+        elif how == "up":
+            self.scene.post.up()
+        else:
+            self.scene.post.down = True
 
     # ---------------------------------------------------------------- Git
 
@@ -136,9 +147,20 @@ class Play:
         said = self.scene.said[self.printed :]
         self.printed = len(self.scene.said)
         named = len({each.name for each in self.scene.said}) > 1
-        return [
-            f"{each.at:5.0f}s  {each.name + ': ' if named else ''}{each.reason}  {each.text}"
+        lines = [
+            (each.at, f"{each.name + ': ' if named else ''}{each.reason}  {each.text}")
             for each in said
+        ]
+        lines += self._alerts()
+        return [f"{at:5.0f}s  {line}" for at, line in sorted(lines, key=lambda each: each[0])]
+
+    def _alerts(self):
+        """Return the alerts that came since the last look, each attempt."""
+        told = self.scene.post.told[self.alerted :] if self.scene.post else []
+        self.alerted += len(told)
+        return [
+            (at, f"ALERT {each.level} {each.id[:6]}  {each.title}\n{'':8}{each.sentence}")
+            for at, each in told
         ]
 
     # ---------------------------------------------------------------- what is there

@@ -8,10 +8,12 @@ from datetime import timedelta
 
 from scenarios.auditor import Auditor, record_of
 from scenarios.manifests import NAMESPACE, is_bad, manifest, text
+from scenarios.post import Post
 from scenarios.repository import Repository, commit_name
 from scenarios.wire import APPLY, MERGE, STRATEGIC, Log, Wire
 
 from dsgitops import wiring
+from dsgitops.adapters.voices import Voices
 from dsgitops.core.model import Policy
 from dsgitops.errors import DsgitopsError
 from dsgitops.ports import Request
@@ -61,9 +63,10 @@ class Scene:
         seed: Of the world.
         policy: Of every DaemonSet.
         faults: On the agent's way to the API server.
+        alerts: Whether somebody is told of failures.
     """
 
-    def __init__(self, nodes=4, seed=1, policy=POLICY, faults=None):
+    def __init__(self, nodes=4, seed=1, policy=POLICY, faults=None, *, alerts=False):  # noqa: PLR0917 - as tests call it
         self.log = Log()
         self.world = _World(self.log, nodes=nodes, seed=seed, provides=True)
         self.world.make_namespace(NAMESPACE)
@@ -79,6 +82,7 @@ class Scene:
         self.auditor = Auditor(self.world, self.is_good, policy.progress_deadline)
         self.log.auditors.append(self.auditor)
         self.drive = None
+        self.post = Post(self.world.clock) if alerts else None
 
     # ---------------------------------------------------------------- ports.Voice
 
@@ -151,6 +155,10 @@ class Scene:
             voice=self,
             interval=INTERVAL,
         )
+        if self.post is not None:
+            desk = self.post.open()
+            self.drive.agent.desk = desk
+            self.drive.agent.voice = Voices(self, desk)
 
     def run(self, seconds, until=None):
         """Let time go by, looking at the store after each step; return whether `until` held."""

@@ -152,8 +152,8 @@ def _met(error: urllib3.exceptions.HTTPError) -> str:
     """Return what stood in the way; the texts of these errors have addresses in them."""
     kinds = (
         (urllib3.exceptions.NameResolutionError, "its name cannot be resolved"),
-        (urllib3.exceptions.TimeoutError, "no answer in time"),
         (urllib3.exceptions.NewConnectionError, "connection refused"),
+        (urllib3.exceptions.TimeoutError, "no answer in time"),
         (urllib3.exceptions.SSLError, "its TLS certificate is not accepted"),
     )
     found = (words for kind, words in kinds if isinstance(error, kind))
@@ -222,7 +222,6 @@ def _client(dsn: str) -> sentry_sdk.Client:
             default_integrations=False,
             auto_enabling_integrations=False,
             auto_session_tracking=False,
-            send_default_pii=False,
             include_local_variables=False,
             include_source_context=False,
             send_client_reports=False,

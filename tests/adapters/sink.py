@@ -1,0 +1,79 @@
+"""An envelope sink: a Sentry that keeps what it is sent, and has every fault that servers have."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Sink:
+    """Listens on loopback.  `answers` are used up first, then every envelope is taken."""
+
+    def __init__(self):
+        sink = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                sink.take(self)
+
+            def log_message(self, *arguments):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.answers = []
+        """(status, headers), or a number of seconds to hang."""
+        self.attempts = []
+        """(monotonic time, status)."""
+        self.envelopes = []
+        """Taken ones: (header, item header, payload, raw bytes, request headers)."""
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+    @property
+    def dsn(self):
+        return f"http://public-key@127.0.0.1:{self.server.server_port}/7"
+
+    def take(self, request):
+        raw = request.rfile.read(int(request.headers["Content-Length"]))
+        if request.headers.get("Content-Encoding") == "gzip":
+            raw = gzip.decompress(raw)
+        answer = self.answers.pop(0) if self.answers else (200, {})
+        if not isinstance(answer, tuple):
+            self.attempts.append((time.monotonic(), 0))
+            time.sleep(answer)
+            return
+        status, headers = answer
+        self.attempts.append((time.monotonic(), status))
+        if status == 200:
+            head, item, payload = raw.split(b"\n", 2)
+            found = json.loads(head), json.loads(item), json.loads(payload)
+            self.envelopes.append((*found, raw, dict(request.headers)))
+        request.send_response(status)
+        for name, value in headers.items():
+            request.send_header(name, value)
+        request.send_header("Content-Length", "0")
+        request.end_headers()
+
+    def events(self):
+        """Return the events, check-ins left out."""
+        return [each[2] for each in self.envelopes if each[1]["type"] == "event"]
+
+    def check_ins(self):
+        return [each[2] for each in self.envelopes if each[1]["type"] == "check_in"]
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def wait_for(condition, seconds=10.0):
+    """Return whether a condition comes true in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return condition()
