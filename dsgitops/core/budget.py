@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from dsgitops.core.model import NodeState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from dsgitops.core.model import Judgement, Node, Pod, Policy
@@ -27,7 +27,8 @@ _NEW_POD_PATIENCE = timedelta(minutes=2)
 After that the node is as bad as it was, and blocks nobody."""
 
 _RECOVERS = timedelta(seconds=60)
-"""How long after a node came back its kubelet may take to say again that a pod is ready."""
+"""How long after a node came back its pods may take to become ready again: its kubelet tells late,
+or the machine was started anew.  Until then they are no broken pods."""
 
 _ON_THEIR_WAY = frozenset(
     {NodeState.STARTING, NodeState.TERMINATING, NodeState.NO_POD, NodeState.BAD_REVISION}
@@ -268,7 +269,7 @@ def _candidates(
         if pod.hash != view.target
         and pod.deleting is None
         and pod.node in standing.ready
-        and not (pod.node in back and _is_cut_off(pod))
+        and not _is_recovering(pod, back)
         and states.get(pod.node) in (NodeState.OLD, NodeState.BAD_BEFORE)
     }
     if not old:
@@ -284,23 +285,32 @@ def _candidates(
     return sorted(found, key=rank)
 
 
-def _back(view: View) -> frozenset[str]:
-    """Return nodes that have been Ready for a moment only, as after lost heartbeats."""
-    since = view.now - _RECOVERS
-    return frozenset(
-        node.name
-        for node in view.nodes
-        if node.is_ready and node.ready_since is not None and node.ready_since > since
+def recovers(view: View) -> datetime | None:
+    """Return when the next node that came back is no longer waited for; None: there is none."""
+    back = _back(view)
+    waited = (
+        back[pod.node] for pod in view.pods if pod.hash != view.target and _is_recovering(pod, back)
     )
+    return min(waited, default=None)
 
 
-def _is_cut_off(pod: Pod) -> bool:
-    """Whether only its node was in trouble: the pod serves, and that is told in a moment.
+def _is_recovering(pod: Pod, back: Mapping[str, datetime]) -> bool:
+    """Whether a pod was there before its node came back, and is not ready again yet."""
+    until = back.get(pod.node)
+    if until is None or pod.is_ready or pod.created is None:
+        return False
+    return pod.created < until - _RECOVERS
 
-    `Ready=False` beside `ContainersReady=True` is what the node controller writes.
-    """
-    whole = pod.conditions.get("ContainersReady")
-    return not (pod.is_ready or pod.gated) and whole is not None and whole.status == "True"
+
+def _back(view: View) -> dict[str, datetime]:
+    """Return nodes that have been Ready for a moment only, with the moment when that is over."""
+    return {
+        node.name: node.ready_since + _RECOVERS
+        for node in view.nodes
+        if node.is_ready
+        and node.ready_since is not None
+        and node.ready_since + _RECOVERS > view.now
+    }
 
 
 def _unavailable(view: View, standing: _Standing) -> int:

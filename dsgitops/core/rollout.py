@@ -309,7 +309,8 @@ def _go_on(s: Situation) -> Decision:
         )
         for pod in pods
     )
-    return _progress(s, deletions, look_again=first.look_again if first else None)
+    again = earliest(first.look_again if first else None, budget.recovers(view))
+    return _progress(s, deletions, look_again=again)
 
 
 def _in_service_again(s: Situation, pods: tuple[Pod, ...]) -> Decision | None:

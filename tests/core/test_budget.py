@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from dsgitops.core import budget
 from dsgitops.core.budget import View, canary, next_deletions, order, resolve
 from dsgitops.core.health import Question, judge
-from dsgitops.core.model import Condition, NodeState, Policy
+from dsgitops.core.model import NodeState, Policy
 
 A, B = desired("fluentd:1"), desired("fluentd:2")
 
@@ -366,13 +366,12 @@ def test_a_young_pod_of_superseded_content_takes_budget_on_a_node_that_was_bad_b
 
 
 def test_a_pod_whose_node_just_came_back_is_no_broken_pod():
-    """The node controller took its Ready away; its containers never stopped."""
-    whole = Condition(status="True", since=LONG_AGO)
+    """Its kubelet tells late that it is ready, or the machine was started anew."""
     cut_off = pod(NAMES[0], A, ready=False)
-    cut_off = replace(cut_off, conditions=cut_off.conditions | {"ContainersReady": whole})
     fleet = (replace(FLEET[0], ready_since=NOW - seconds(1)), *FLEET[1:])
     pods = (*fleet_of(NAMES[1:]), cut_off)
 
     assert gone_now(view(pods, fleet, bad_before=NAMES[:1]))[0] != NAMES[0]
     assert gone_now(view(pods, FLEET, bad_before=NAMES[:1]))[0] == NAMES[0]
     assert gone_now(view(pods, fleet)) == [], "and it takes its place in the budget"
+    assert budget.recovers(view(pods, fleet)) == NOW + seconds(59)
