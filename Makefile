@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RECORDINGS ?= ../shared/recordings
+KUBERNETES ?= 1.36
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test cluster-test check judge docs bench lock clean
+.PHONY: help demo test cluster-test cluster cluster-parts proof check judge docs bench lock clean
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,9 +27,20 @@ demo: $(VENV)/run.stamp ## The main job on a simulated cluster; ends by itself (
 test: $(VENV)/dev.stamp ## Every test that needs no cluster
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-cluster-test: $(VENV)/dev.stamp ## Contract and agent on a real control plane (builds it: needs Go)
+cluster cluster-parts cluster-test: export DSGITOPS_KUBERNETES = $(KUBERNETES)
+
+cluster-test: cluster-parts ## Contract and agent on a real Kubernetes with real nodes (builds it: needs Go)
+	@DSGITOPS_CLUSTER=real $(BIN)/python -m pytest -n 2 --dist loadfile tests/cluster tests/contract $(ARGS)
+
+cluster: cluster-parts ## A Kubernetes to play with, until Ctrl-C (KUBERNETES=1.34 for the older one)
+	@$(BIN)/python tests/cluster/playground.py
+
+proof: export DSGITOPS_PROOF = docs/proof.md
+proof: cluster-test ## The same as cluster-test; writes what it saw into docs/proof.md
+
+cluster-parts: $(VENV)/dev.stamp
+	@$(BIN)/python tests/cluster/packages.py
 	@$(BIN)/python tests/cluster/binaries.py
-	@DSGITOPS_CLUSTER=real $(BIN)/python -m pytest tests/cluster tests/contract $(ARGS)
 
 check: $(VENV)/dev.stamp ## Format, lint, types, layers, docs
 	@$(BIN)/ruff format --check --quiet .

@@ -36,12 +36,16 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _FIRST_KUBELET_PORT = 29000
 
 
+def lacking() -> set[str]:
+    """Return the Debian packages that are to be installed first."""
+    return {package for what, package in NEEDS.items() if not shutil.which(what)}
+
+
 def missing() -> str:
     """Return why no real node can run here; empty: one can."""
     if os.geteuid() != 0:
         return "real nodes need root"
-    packages = sorted({package for what, package in NEEDS.items() if not shutil.which(what)})
-    if packages:
+    if packages := sorted(lacking()):
         return f"real nodes need: apt-get install --no-install-recommends {' '.join(packages)}"
     if not os.access(_CGROUPS, os.W_OK):
         return "real nodes need cgroups that can be written"
