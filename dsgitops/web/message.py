@@ -56,13 +56,8 @@ def read(head: bytes) -> Asked | Answer:
     return Asked(line[1].decode(), line[2].partition(b"?")[0].decode())
 
 
-def written(answer: Answer, *, with_body: bool = True) -> bytes:
-    """Return an answer as it is sent; it names neither program nor version.
-
-    Args:
-        answer: What to send.
-        with_body: False for HEAD.
-    """
+def head_of(answer: Answer) -> bytes:
+    """Return what is sent before an answer's body; it names neither program nor version."""
     lines = [
         f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}",
         f"Content-Type: {answer.content_type}",
@@ -73,5 +68,4 @@ def written(answer: Answer, *, with_body: bool = True) -> bytes:
     ]
     if answer.allow:
         lines.append(f"Allow: {answer.allow}")
-    head = "\r\n".join(lines).encode() + b"\r\n\r\n"
-    return head + answer.body if with_body else head
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"

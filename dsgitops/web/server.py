@@ -15,7 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from dsgitops.errors import UsageError
-from dsgitops.web.message import HEAD_BYTES_MAX, Answer, Asked, read, sentence, written
+from dsgitops.web.message import HEAD_BYTES_MAX, Answer, Asked, head_of, read, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,7 +31,10 @@ HEAD_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
 """For the answer as a whole."""
 EVICTION_SECONDS = 1.0
-"""For the thread of a connection that was hung up on to end."""
+"""For the thread of a connection that was hung up on to end, and for what a client still says after
+its answer."""
+BACKLOG = 512
+"""Connections that wait to be taken; over that the kernel lets a client try again in a second."""
 ACCEPT_PAUSE_SECONDS = 0.1
 """After a connection could not be taken (no file handle is left)."""
 _LEFTOVER_BYTES_MAX = 65536
@@ -51,18 +54,14 @@ class Server:
     def __init__(self, listen: str, pages: Mapping[str, Page]) -> None:
         self._pages = pages
         self._listener = _listener(listen)
+        self.port: int = self._listener.getsockname()[1]
+        """The port that is listened on."""
         self._free = threading.BoundedSemaphore(CONNECTIONS_MAX)
         self._lock = threading.Lock()
         self._open: dict[socket.socket, None] = {}
         """Connections, the oldest first."""
         self._closed = False
         self._thread = threading.Thread(target=self._accept, name="web", daemon=True)
-
-    @property
-    def port(self) -> int:
-        """The port that is listened on."""
-        port: int = self._listener.getsockname()[1]
-        return port
 
     def start(self) -> None:
         """Begin to answer."""
@@ -137,9 +136,10 @@ class Server:
             return
         asked = read(head) if isinstance(head, bytes) else head
         answer = self._page(asked) if isinstance(asked, Asked) else asked
-        is_head = isinstance(asked, Asked) and asked.method == "HEAD"
         connection.settimeout(ANSWER_SECONDS)
-        connection.sendall(written(answer, with_body=not is_head))
+        connection.sendall(head_of(answer))
+        if not (isinstance(asked, Asked) and asked.method == "HEAD"):
+            connection.sendall(answer.body)
         connection.shutdown(socket.SHUT_WR)
         if not isinstance(asked, Asked):
             _drain(connection)
@@ -187,10 +187,14 @@ def _head(connection: socket.socket) -> bytes | Answer | None:
 
 def _drain(connection: socket.socket) -> None:
     """Read some of what is still coming: closing on unread bytes would destroy the answer."""
-    connection.settimeout(EVICTION_SECONDS)
-    taken = 0
-    while taken < _LEFTOVER_BYTES_MAX and (chunk := connection.recv(8192)):
-        taken += len(chunk)
+    ends = monotonic() + EVICTION_SECONDS
+    left = _LEFTOVER_BYTES_MAX
+    while left > 0 and (wait := ends - monotonic()) > 0:
+        connection.settimeout(wait)
+        chunk = connection.recv(8192)
+        if not chunk:
+            return
+        left -= len(chunk)
 
 
 def _hang_up(connection: socket.socket) -> None:
@@ -204,7 +208,7 @@ def _listener(listen: str) -> socket.socket:
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, int(port)), family=family, backlog=64)
+        return socket.create_server((host, int(port)), family=family, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "is no host name"
         raise UsageError(
