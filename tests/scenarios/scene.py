@@ -66,7 +66,7 @@ class Scene:
         alerts: Whether somebody is told of failures.
     """
 
-    def __init__(self, nodes=4, seed=1, policy=POLICY, faults=None, *, alerts=False):  # noqa: PLR0917 - as tests call it
+    def __init__(self, nodes=4, seed=1, policy=POLICY, faults=None, *, alerts=False):
         self.log = Log()
         self.world = _World(self.log, nodes=nodes, seed=seed, provides=True)
         self.world.make_namespace(NAMESPACE)
