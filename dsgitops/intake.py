@@ -43,6 +43,8 @@ class _Shelf:
     """DaemonSets that Git names and that cannot be used."""
     bad: Mapping[str, Problem] = field(default_factory=dict[str, Problem])
     """The first error of each file that has one, by path."""
+    shared: Mapping[Ref, Problem] = field(default_factory=dict[Ref, Problem])
+    """DaemonSets that another source has too."""
     files: dict[tuple[str, str], ManifestFile] = field(
         default_factory=dict[tuple[str, str], "ManifestFile"]
     )
@@ -86,18 +88,23 @@ class Intake:
         return frozenset(ref for each in shelves for ref in (*each.desired, *each.unreadable))
 
     def problems(self) -> tuple[Problem, ...]:
-        """Return the first error of every file that has one."""
-        return tuple(each for shelf in self._shelves.values() for each in shelf.bad.values())
+        """Return the first error of every file that has one, and what two sources have."""
+        shelves = self._shelves.values()
+        return tuple(
+            each for shelf in shelves for each in (*shelf.bad.values(), *shelf.shared.values())
+        )
 
     def of(self, ref: Ref, record: Record | None, now: datetime) -> Desired | Unreadable | None:
         """Return what Git has of one DaemonSet; None: nothing, for certain."""
-        for shelf in self._shelves.values():
-            found = shelf.desired.get(ref)
-            if found is None and ref in shelf.unreadable:
-                return shelf.unreadable[ref]
-            if found is not None:
-                return replace(found, opens=self.opens(now)) if self.opens else found
-        return self._unreadable(ref, record)
+        holders = self._holders(ref)
+        if not holders:
+            return self._unreadable(ref, record)
+        if len(holders) > 1:
+            return self._claimed_twice(ref, holders, record)
+        found = next(iter(holders.values()))
+        if isinstance(found, Desired) and self.opens:
+            return replace(found, opens=self.opens(now))
+        return found
 
     def take(self, polled: Polled, voice: Voice) -> frozenset[Ref]:
         """Take in one poll; return the DaemonSets of which Git now says something else."""
@@ -147,7 +154,8 @@ class Intake:
         for name, shelf in self._shelves.items():
             if shelf.untold and shelf.tree is not None:
                 shelf.untold = False
-                voice.read(name, shelf.tree.commit, now, partial=bool(shelf.bad))
+                partial = bool(shelf.bad or shelf.shared)
+                voice.read(name, shelf.tree.commit, now, partial=partial)
 
     def _not_read(self, polled: Polled, shelf: _Shelf, voice: Voice) -> frozenset[Ref]:
         error = polled.error
@@ -178,11 +186,60 @@ class Intake:
         for problem in shelf.bad.values():
             if problem not in told:
                 voice.problem(name, str(problem), remedy=problem.remedy)
+        self._tell_shared(voice)
         gone = before.keys() - shelf.desired.keys()
         changed = {ref for ref, each in shelf.desired.items() if before.get(ref) is not each}
         changed |= {ref for ref, each in catalog.unreadable.items() if refused.get(ref) != each}
         asked, shelf.asked = shelf.asked, set()
         return frozenset(gone | changed | asked)
+
+    # ------------------------------------------------------------------------ two sources
+
+    def _holders(self, ref: Ref) -> dict[str, Desired | Unreadable]:
+        """Return what each source that speaks of a DaemonSet says of it."""
+        said = (
+            (name, shelf.desired.get(ref) or shelf.unreadable.get(ref))
+            for name, shelf in self._shelves.items()
+        )
+        return {name: found for name, found in said if found is not None}
+
+    def _claimed_twice(
+        self, ref: Ref, holders: Mapping[str, Desired | Unreadable], record: Record | None
+    ) -> Unreadable:
+        """Two sources have the same object: neither is applied, as with two files of one."""
+        ours = record.source if record is not None and record.source in holders else ""
+        source = ours or next(iter(holders))
+        names = " and ".join(sorted(holders))
+        found = self._cannot_read(
+            ref, source, f"{ref} is in the sources {names}", manifest_invalid=True
+        )
+        return replace(found, policy=holders[source].policy)
+
+    def _tell_shared(self, voice: Voice) -> None:
+        """Tell each source once what another has too."""
+        for name, shelf in self._shelves.items():
+            told, shelf.shared = shelf.shared, self._shared(name, shelf)
+            for ref, problem in shelf.shared.items():
+                if told.get(ref) != problem:
+                    voice.problem(name, str(problem), remedy=problem.remedy)
+
+    def _shared(self, name: str, shelf: _Shelf) -> dict[Ref, Problem]:
+        others = {key: each for key, each in self._shelves.items() if key != name}
+        found: dict[Ref, Problem] = {}
+        for ref, desired in shelf.desired.items():
+            names = [
+                key for key, each in others.items() if ref in each.desired or ref in each.unreadable
+            ]
+            if names:
+                found[ref] = Problem(
+                    path=desired.path,
+                    line=desired.line,
+                    rule="duplicate-object",
+                    what=f"{ref} is in source {' and '.join(names)} too",
+                    remedy="keep it in one of them; until then none is applied",
+                    object=str(ref),
+                )
+        return found
 
     def _parsed(
         self, name: str, tree: Tree, known: Mapping[tuple[str, str], ManifestFile]
