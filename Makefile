@@ -42,6 +42,10 @@ cluster-parts: $(VENV)/dev.stamp
 	@$(BIN)/python tests/cluster/packages.py
 	@$(BIN)/python tests/cluster/binaries.py
 
+alert-test: $(VENV)/dev.stamp ## Alerts read back from a real Sentry server (installs Bugsink)
+	@$(BIN)/python tests/adapters/bugsink.py
+	@DSGITOPS_ALERTS=real $(BIN)/python -m pytest tests/adapters/test_sentry_server.py $(ARGS)
+
 check: $(VENV)/dev.stamp ## Format, lint, types, layers, docs
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
