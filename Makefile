@@ -6,7 +6,7 @@ RECORDINGS ?= ../shared/recordings
 KUBERNETES ?= 1.36
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test cluster-test cluster cluster-parts proof check judge docs bench lock clean
+.PHONY: help demo test cluster-test alert-test cluster cluster-parts proof check judge docs bench lock clean
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -73,16 +73,21 @@ class Line:
         self._failures = 0
         self._thread: threading.Thread | None = None
 
-    def put(self, alert: Alert) -> None:
-        """Queue an alert, or renew what is said of one that waits; never blocks."""
+    def put(self, alert: Alert) -> bool:
+        """Queue an alert, or renew what is said of one that waits; never blocks.
+
+        Returns:
+            Whether there was room.
+        """
         with self._changed:
             if alert.id == self._sending:
-                return
+                return True
             if alert.id not in self._queue and len(self._queue) >= QUEUE_MAX:
-                return
+                return False
             self._queue[alert.id] = alert
             self._start()
             self._changed.notify()
+            return True
 
     @property
     def waiting(self) -> int:
@@ -148,6 +153,10 @@ class _Drawer:
     landed: frozenset[str] = frozenset()
     """Ids that its record had when it was last handed in."""
     known: OrderedDict[str, alerts.Seen] = field(default_factory=OrderedDict[str, "alerts.Seen"])
+    offered: dict[str, tuple[Pending, alerts.Seen]] = field(
+        default_factory=dict[str, "tuple[Pending, alerts.Seen]"]
+    )
+    """What the queues have already."""
 
 
 class Outbox:
@@ -197,13 +206,16 @@ class Outbox:
 
     # -- alerts of no DaemonSet
 
-    def send(self, alert: Alert) -> None:
-        """Queue an alert that is in no record for every channel that has not confirmed it."""
+    def send(self, alert: Alert) -> bool:
+        """Queue an alert for every channel that has not confirmed it.
+
+        Returns:
+            Whether there was room in all.
+        """
         with self._lock:
             has = self._confirmed.get(alert.id, set())
             lacking = [line for line in self.lines if line.channel.name not in has]
-        for line in lacking:
-            line.put(alert)
+        return all([line.put(alert) for line in lacking])
 
     def is_delivered(self, alert: str) -> bool:
         """Whether every channel has confirmed the alert of this id."""
@@ -251,7 +263,11 @@ class Outbox:
     def _offer(self, ref: Ref, pending: Pending, record: Record) -> None:
         drawer = self._drawers.setdefault(ref, _Drawer())
         known = drawer.known.get(pending.id, alerts.NOTHING_SEEN)
-        self.send(alerts.alert_of(ref, pending, record, known))
+        before = drawer.offered.get(pending.id)
+        if before is not None and before[0] == pending and before[1] is known:
+            return
+        if self.send(alerts.alert_of(ref, pending, record, known)):
+            drawer.offered[pending.id] = pending, known
 
     def _tidy(self, ref: Ref, record: Record) -> None:
         """Forget alerts that were in the record and are no more."""
@@ -261,6 +277,7 @@ class Outbox:
         drawer.landed = landed
         for each in gone:
             drawer.known.pop(each, None)
+            drawer.offered.pop(each, None)
         self.forget(gone)
         if not (landed or drawer.known):
             del self._drawers[ref]

@@ -22,6 +22,7 @@ class Inline:
         self.waiting[alert.id] = alert
         if not self.post.down:
             self.flush()
+        return True
 
     def flush(self):
         for alert in self.waiting.values():

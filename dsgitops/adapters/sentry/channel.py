@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dsgitops.adapters.sentry.event import check_in_of, event_of
 from dsgitops.adapters.sentry.uplink import Uplink
 from dsgitops.core.alerts import event_id
+from dsgitops.core.difference import explain
 from dsgitops.errors import Undelivered
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class SentryChannel:
         self._cluster = cluster
         self._environment = environment
         self._author = author
+        explain({}, {"": ""})  # loads deepdiff now: later it would take a turn's time
 
     def deliver(self, alert: Alert) -> None:
         """See `ports.Channel`."""
