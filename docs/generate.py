@@ -15,26 +15,63 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import yaml
+
+from dsgitops.adapters.metrics import DECLARED
 from dsgitops.cli.main import VERBS
 from dsgitops.core import duration
 from dsgitops.core.model import FailureClass, NodeState, Phase, Reason, Verdict, WaitingFor
+from dsgitops.core.news import WARNINGS
+from dsgitops.core.standing import OUT_OF_SYNC
 from dsgitops.settings import subjects
 from dsgitops.settings.reading import key_of
 
 ROOT = Path(__file__).parent.parent
+LABEL = re.compile(r"\{\{ \$labels\.(\w+) \}\}")
+METRICS_HEAD = """# Health, metrics and alerts
+
+The agent serves three pages at `http.listen` (default `0.0.0.0:8080`). The first two answer 200 or
+503, and say why in one sentence.
+
+- `/healthz`: a turn was completed within 3 poll intervals. Red: a turn, a poll or a write does not
+  come back although its time is over, and a restart may help.
+- `/readyz`: the cluster was read, and the agent leads or stands by. Red: it was not read yet, or
+  the Lease cannot be kept.
+- `/metrics`: for Prometheus.
+
+A Git remote or an API server that is away is no reason to restart: both are retried, a rollout in
+flight goes on, and a new process would not reach them either.
+
+## Metrics
+
+Scrape with `honor_labels: true`: `namespace` and `name` are those of the DaemonSet. An agent that
+stands by serves no series of DaemonSets and commits. A dashboard is in
+[deploy/grafana](../deploy/grafana/dsgitops.json).
+"""
+REASONS_HEAD = """## Reasons
+
+The same word in the record, `get`, log line, Event and in the label `reason` of
+`dsgitops_decisions_total`. Where the last column is empty, `sync` follows from the phase.
+"""
+ALERTS_HEAD = """## Alerts
+
+[deploy/alerts/dsgitops.rules.yaml](../deploy/alerts/dsgitops.rules.yaml), tested by `promtool test
+rules` and before a real Prometheus.
+"""
 REAL_SECONDS = re.compile(r"in \d+ s\.$", re.MULTILINE)
 
 
 def docstrings(cls: type) -> dict[str, str]:
     """Return the docstring under each field of a class, on one line."""
-    body = ast.parse(inspect.cleandoc(inspect.getsource(cls))).body[0]
+    body = ast.parse(inspect.getsource(cls)).body[0]
     assert isinstance(body, ast.ClassDef)
     found: dict[str, str] = {}
     for field, text in zip(body.body, body.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-            value = text.value if isinstance(text, ast.Expr) else None
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                found[field.target.id] = " ".join(value.value.split())
+        target = field.targets[0] if isinstance(field, ast.Assign) else None
+        target = field.target if isinstance(field, ast.AnnAssign) else target
+        value = text.value if isinstance(text, ast.Expr) else None
+        if isinstance(target, ast.Name) and isinstance(value, ast.Constant):
+            found[target.id] = " ".join(str(value.value).split())
     return found
 
 
@@ -118,6 +155,27 @@ def names_page() -> str:
     return "\n".join(out)
 
 
+def metrics_page() -> str:
+    """Return docs/metrics.md: what is served, what it means, and what alerts of it."""
+    out = [METRICS_HEAD, "| metric | kind | labels | meaning |", "|---|---|---|---|"]
+    for each in DECLARED:
+        labels = "; ".join(f"`{name}`: {values}" for name, values in each.labels.items())
+        out.append(f"| `{each.name}` | {each.kind} | {labels} | {each.help} |")
+    out += ["", REASONS_HEAD, "| reason | meaning | Event, log | `sync` |", "|---|---|---|---|"]
+    told = docstrings(Reason)
+    for reason in Reason:
+        kind = "Warning" if reason in WARNINGS else "Normal"
+        sync = "OutOfSync" if reason in OUT_OF_SYNC else ""
+        out.append(f"| `{reason}` | {told[reason.name]} | {kind} | {sync} |")
+    out += ["", ALERTS_HEAD, "| alert | severity | holds for | says |", "|---|---|---|---|"]
+    groups = yaml.safe_load((ROOT / "deploy/alerts/dsgitops.rules.yaml").read_text())["groups"]
+    for rule in (rule for group in groups for rule in group["rules"]):
+        says = LABEL.sub(r"\1", rule["annotations"]["summary"])
+        severity, wait = rule["labels"]["severity"], rule.get("for", "")
+        out.append(f"| `{rule['alert']}` | {severity} | {wait} | {says} |")
+    return "\n".join(out) + "\n"
+
+
 def printed(arguments: list[str]) -> str:
     """Return what a command prints, 80 columns wide."""
     done = subprocess.run(  # noqa: S603 - our own command
@@ -146,6 +204,7 @@ PAGES = {
     "docs/settings.md": settings_page,
     "docs/verbs.md": verbs_page,
     "docs/names.md": names_page,
+    "docs/metrics.md": metrics_page,
     "README.md": readme,
 }
 

@@ -231,6 +231,7 @@ class Metrics:
         """By source: the newest commit, and when the poll that brought it ended."""
         self.counts: Callable[[Ref], tuple[int, int] | None] = _unknown
         """Nodes that should run the pod and have it available, of a DaemonSet at rest."""
+        self._known: Collection[Ref] = ()
         self._leading = True
         self._last_turn = started.timestamp()
         self.registry = prometheus.CollectorRegistry(auto_describe=False)
@@ -261,6 +262,8 @@ class Metrics:
         self._count_end(ref, decision, before)
         with self._lock:
             self._rows[ref] = _row(decision)
+            if decision.reason is Reason.MISSING and decision.record is None:
+                del self._rows[ref]  # neither here nor in Git: it is nobody's any more
 
     def problem(self, source: str, what: str, *, remedy: str = "") -> None:
         """Nothing: what came of each poll is counted as it comes."""
@@ -287,8 +290,9 @@ class Metrics:
         """
         self._last_turn = self._clock.now().timestamp()
         self._leading = leading
-        if len(self._rows) == len(known):
-            return
+        self._known = known
+        if len(self._rows) <= len(known):
+            return  # exact enough for memory; what is served is looked at one by one
         with self._lock:
             for ref in self._rows.keys() - set(known):
                 del self._rows[ref]
@@ -340,7 +344,8 @@ class Metrics:
         An agent that stands by says nothing of DaemonSets and commits: the leader does.
         """
         with self._lock:
-            rows = sorted(self._rows.items()) if self._leading else []
+            known = (each for each in self._rows.items() if each[0] in self._known)
+            rows = sorted(known) if self._leading else []
         seen = [(ref, row, self._numbers(ref, row)) for ref, row in rows]
         stand = [(*_names(ref), *_standing(row, by), row.commit) for ref, row, by in seen]
         yield _family(INFO, ((labels, 1) for labels in stand))
