@@ -416,7 +416,7 @@ def runtime(
     stopping = threading.Event()
     return Runtime(
         agent, cluster, polls, lease, events, woken, stopping, close, hands, metrics, dry_run,
-        turned=clock.monotonic(),
+        alerting=alerting, turned=clock.monotonic(),
     )  # fmt: skip
 
 
