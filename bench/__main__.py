@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ORDER = ("decide", "turn", "alerts", "git_poll", "simulation", "memory")
+ORDER = ("decide", "turn", "alerts", "metrics", "git_poll", "simulation", "memory")
 
 
 def main() -> None:
