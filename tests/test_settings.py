@@ -293,6 +293,19 @@ def test_a_source_that_cannot_be_read_moves_no_other_problem_from_its_place(read
     assert problems[2].what == "sources[2].name is that of sources[1] too"
 
 
+def test_a_pod_deadline_below_the_node_grace_is_a_warning_once(read):
+    settings, problems = read(
+        GOOD + "rollout: {podDeadline: 30s}\nprofiles: {a: {bakeTime: 1m}, b: {podDeadline: 10s}}\n"
+    )
+
+    assert settings is not None
+    assert [(each.line, each.severity, each.rule) for each in problems] == [
+        (6, "warning", "short-deadline"),
+        (7, "warning", "short-deadline"),
+    ]
+    assert problems[1].what.startswith("profiles.b.podDeadline is shorter")
+
+
 def test_two_sources_of_one_name_are_an_error(read):
     settings, problems = read(
         GOOD + "  - name: node-agents\n    url: https://git.example.com/other.git\n"

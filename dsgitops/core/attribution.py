@@ -323,6 +323,7 @@ class Survey:
             due = look.begins + self.manifest.loss_allowance
         else:
             due = max(look.begins + story.pulled + self.manifest.pod_deadline, self._floor(pod))
+            due = _when_alive(due, look.begins, story)
         look.due = max(due, q.live_since + VIEW_SETTLES, q.started)
         self.wake(look.due)
 
@@ -338,6 +339,16 @@ class Survey:
             if demands and container.running_since is not None and not container.ready:
                 floor = max(floor, container.running_since + demands.floor)
         return floor
+
+
+def _when_alive(due: datetime, begins: datetime, story: Story) -> datetime:
+    """Return when a late pod can be blamed: a node that died counts as Ready for 50 s more.
+
+    A deadline shorter than that is over at once only where its kubelet spoke since; else when the
+    node's death would show.
+    """
+    heard = story.heard_at is not None and story.heard_at >= due
+    return due if heard or due - begins >= VIEW_SETTLES else due + VIEW_SETTLES
 
 
 def _chronicle(question: Question) -> Chronicle:

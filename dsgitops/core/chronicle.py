@@ -81,6 +81,8 @@ class Story:
     """When it was seen to become Ready: finer than the whole seconds of the condition."""
     ready: bool | None = None
     restarts: int = 0
+    heard_at: datetime | None = None
+    """When its kubelet last had something to tell of it: then the node was alive."""
     version: int = -1
     disrupted: bool = False
     """Whether something else than the revision took it away (`DisruptionTarget`)."""
@@ -261,6 +263,8 @@ class Chronicle:
 
     def _pod_event(self, story: Story, event: Event, now: datetime) -> None:
         message = event.message[:_MESSAGE_MAX]
+        told = min(event.last or now, now)
+        story.heard_at = max(story.heard_at or told, told)
         match event.reason:
             case "Pulling":
                 story.pulling_since = story.pulling_since or min(event.last or now, now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass, fields, is_dataclass
+from datetime import timedelta
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from dsgitops.settings.subjects import Settings, SourceSettings
 
 SECRET_BYTES_MAX = 64 * 1024
+NODE_GRACE = timedelta(seconds=60)
+"""Kubernetes calls a silent node NotReady after 50 s, and sees that some seconds later."""
 
 
 class Fault(Protocol):
@@ -60,7 +63,26 @@ def review(settings: Settings, reader: Reader, checks: Checks) -> None:
         if fault:
             place = reader.position(("windows",), at)
             reader.add(("windows", place, "allow"), "window", f"cannot be used: {fault}")
+    _review_deadlines(settings, reader)
     _review_files(settings, (), reader)
+
+
+def _review_deadlines(settings: Settings, reader: Reader) -> None:
+    """A pod's deadline below the node grace period may blame a revision for a node that died."""
+    profiles = ((("profiles", name), each) for name, each in settings.profiles.items())
+    for path, rollout in ((("rollout",), settings.rollout), *profiles):
+        given = rollout.pod_deadline
+        inherited = path != ("rollout",) and given == settings.rollout.pod_deadline
+        if given is None or given >= NODE_GRACE or inherited:
+            continue
+        reader.add(
+            (*path, "podDeadline"),
+            "short-deadline",
+            "is shorter than the minute it takes to see that a node died: a pod of which its "
+            "kubelet says nothing is waited for a minute longer",
+            "use auto, or 60s and more",
+            warning=True,
+        )
 
 
 def _review_emptiness(settings: Settings, reader: Reader) -> None:

@@ -296,6 +296,20 @@ def test_refusals_of_the_content_before_are_not_held_against_this_one():
 # ---------------------------------------------------------------------------- nodes
 
 
+def test_a_deadline_below_the_node_grace_waits_until_a_dead_node_would_show():
+    """A node that died counts as Ready for 50 s; where its kubelet spoke since, it lived."""
+    quick = {"policy": Policy(pod_deadline=timedelta(seconds=30))}
+    silent = Rollout([unready("a"), old("b")], **quick)
+    pod = unready("a")
+    speaking = Rollout([pod, old("b")], **quick)
+    speaking.hear(event(pod, "Unhealthy", "Readiness probe failed: x", when=37), when=37)
+
+    assert silent.judge(60).verdict is Verdict.PROGRESSING
+    assert silent.judge(60).look_again == at(95)
+    assert silent.judge(95).verdict is Verdict.FAILED
+    assert speaking.judge(60).verdict is Verdict.FAILED
+
+
 def test_a_node_that_does_not_report_is_in_the_way_and_votes_for_nothing():
     nodes = [node("a", ready="Unknown", ready_since=at(60)), node("b")]
     judgement = Rollout([unready("a"), old("b")], nodes=nodes).judge(200)
