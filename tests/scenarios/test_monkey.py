@@ -17,7 +17,9 @@ import pytest
 from scenarios.manifests import NAMESPACE
 from scenarios.scene import POLICY, STAR, Scene
 
-SEEDS = range(1, 13)
+FOUND = (65, 280, 303, 423, 1065)
+"""Seeds that once broke a property."""
+SEEDS = (*range(1, 13), *FOUND)
 ACTS = 14
 NODES = 6
 PATIENCE = 1500.0
