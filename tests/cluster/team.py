@@ -119,6 +119,8 @@ class Team:
     nodes: int = NODES
     settings: dict = field(default_factory=dict)
     """What differs from `SETTINGS`, and `source` for what differs in the source."""
+    kubeconfig: Path | None = None
+    """What the agent gets; None: the administrator's."""
     repository: Repository = field(init=False)
     agents: list[Agent] = field(default_factory=list)
 
@@ -196,7 +198,7 @@ class Team:
         source |= differs.pop("source", {})
         given = {"cacheDir": str(self.folder / "cache"), "namespaces": [self.namespace]}
         config.write_text(yaml.safe_dump(SETTINGS | given | differs | {"sources": [source]}))
-        kubeconfig = str(self.plane.kubeconfig)
+        kubeconfig = str(self.kubeconfig or self.plane.kubeconfig)
         return [sys.executable, "-m", "dsgitops", "run", "--config", str(config),
                 "--kubeconfig", kubeconfig, "--log-format", "json"]  # fmt: skip
 
