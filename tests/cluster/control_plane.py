@@ -286,7 +286,8 @@ class ControlPlane:
             event = json.loads(line)
             if event["stage"] == "ResponseComplete" and event["userAgent"].startswith(agent):
                 at = datetime.fromisoformat(event["stageTimestamp"])
-                found.append(Asked(event["verb"], event["requestURI"], at))
+                code = event["responseStatus"]["code"]
+                found.append(Asked(event["verb"], event["requestURI"], at, code))
         return found
 
 
@@ -298,6 +299,13 @@ class Asked:
     path: str
     """With its query."""
     at: datetime
+    code: int
+    """HTTP status of the answer."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether it was a write that took effect: no precondition failed, for one."""
+        return self.writes and self.code < 300
 
     @property
     def writes(self) -> bool:
