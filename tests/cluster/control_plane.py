@@ -243,9 +243,9 @@ class ControlPlane:
         """Ask for it; what is in it goes when the controllers get to it."""
         self.call("DELETE", f"/api/v1/namespaces/{name}")
 
-    def add_nodes(self, count: int, *, cpu: str = "32") -> list[str]:
+    def add_nodes(self, count: int, *, first: int = 0, cpu: str = "32") -> list[str]:
         """Add fake nodes, and wait until each is Ready and schedulable."""
-        names = [f"node-{number:04}" for number in range(count)]
+        names = [f"node-{number:04}" for number in range(first, first + count)]
         for name in names:
             self.call("POST", "/api/v1/nodes", _fake_node(name, cpu))
         self.wait_for_nodes()
