@@ -85,8 +85,7 @@ class Agent:
         None: only when woken.
         """
         now = self.clock.now()
-        self._read_git()
-        self.again |= self.cluster.pump(now) | self.desk.arrived()
+        self.look(now)
         self.again |= {ref for ref, at in self.due.items() if at <= now}
         for _ in range(ROUNDS_MAX):
             self._collect(now)
@@ -101,9 +100,11 @@ class Agent:
         self.intake.tell_read(self.voice, now, settled=not (self.again or self.busy))
         return self._next(now)
 
-    def _read_git(self) -> None:
+    def look(self, now: datetime) -> None:
+        """Take in what is new and decide nothing: all that an agent on stand-by does."""
         for polled in self.polls.take():
             self.again |= self.intake.take(polled, self.voice)
+        self.again |= self.cluster.pump(now) | self.desk.arrived()
 
     def _followed(self) -> frozenset[Ref]:
         return frozenset(ref for ref, decision in self.decisions.items() if decision.follow)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from pathlib import Path
 
+    from dsgitops.adapters.forge import Statuses
     from dsgitops.adapters.git.environment import Auth
     from dsgitops.adapters.git.source import GitSource
     from dsgitops.adapters.hands import Pool
@@ -62,11 +63,17 @@ def load_settings(
 ) -> tuple[Settings | None, tuple[Problem, ...]]:
     """Read the settings with all that adapters know of their values."""
     from dsgitops import settings  # noqa: PLC0415 - only the agent needs them
+    from dsgitops.adapters import forge, notify  # noqa: PLC0415
     from dsgitops.adapters.git import address, revision  # noqa: PLC0415
     from dsgitops.adapters.schedule import window_fault  # noqa: PLC0415
 
     checks = settings.Checks(
-        url=address.fault, ref=revision.fault, path=revision.path_fault, window=window_fault
+        url=address.fault,
+        ref=revision.fault,
+        path=revision.path_fault,
+        window=window_fault,
+        status=forge.fault,
+        notify=notify.missing,
     )
     return settings.load(file, environ=os.environ, overrides=overrides, checks=checks)
 
@@ -180,6 +187,7 @@ class Runtime:
     metrics: Metrics
     dry_run: bool = False
     alerting: Alerting | None = None
+    statuses: Statuses | None = None
     turned: float = 0.0
     """Monotonic time at which the last turn was completed, or the agent was built."""
     faults: dict[str, str] = field(default_factory=dict[str, str])
@@ -238,11 +246,13 @@ class Runtime:
             self.woken.wait(0.05)
 
     def _speaking(self) -> bool:
-        return self.events.pending or (self.alerting is not None and self.alerting.outbox.busy)
+        alerts = self.alerting is not None and self.alerting.outbox.busy
+        statuses = self.statuses is not None and self.statuses.busy
+        return self.events.pending or alerts or statuses
 
     def _stand_by(self, now: datetime) -> datetime | None:
         """Another agent leads: keep the view warm, and decide nothing."""
-        self.cluster.pump(now)
+        self.agent.look(now)
         return self.cluster.next_timer()
 
     def _quiet(self) -> bool:
@@ -261,6 +271,9 @@ class Runtime:
         if self.alerting is not None:
             faults = self.alerting.outbox.faults().items()
             found |= {f"alerts by {name}": _with_remedy(error) for name, error in faults}
+        if self.statuses is not None:
+            faults = self.statuses.faults().items()
+            found |= {f"commit status of {name}": _with_remedy(error) for name, error in faults}
         for what, said in found.items():
             if self.faults.get(what) != said:
                 self.agent.voice.problem("cluster", f"{what}: {said}")
@@ -316,12 +329,46 @@ def _alerting(  # noqa: PLR0913, PLR0917 - each is one part of the agent
         )
         intervals = {each.name: each.interval for each in settings.sources}
         check_ins.append(channel.CheckIns(sentry.dsn_file, intervals=intervals, **where))
+    channels += _messengers(settings, cluster)
     if not channels:
         return None
     rng = Random()  # noqa: S311 - jitter
     outbox = Outbox(channels, wake=wake, rng=rng, counted=counted)
     watch = SourceWatch(outbox, cluster=cluster, keep=lease.keep_alerts)
     return Alerting(outbox, watch, tuple(check_ins))
+
+
+def _messengers(settings: Settings, cluster: str) -> list[Channel]:
+    if not settings.alerts.notify:
+        return []
+    from dsgitops.adapters.notify import NotifyChannel  # noqa: PLC0415 - loads apprise
+
+    return [
+        NotifyChannel(each.url_file, cluster=cluster, on=each.on, name=f"notify[{at}]")
+        for at, each in enumerate(settings.alerts.notify)
+        if each.url_file is not None
+    ]
+
+
+def _statuses(settings: Settings, cluster: str) -> Statuses | None:
+    """Return what tells commits' statuses; None: no source says where."""
+    from dsgitops.adapters.forge import Repository, Statuses  # noqa: PLC0415
+
+    repositories = {
+        source.name: Repository(
+            kind=told.kind,
+            url=told.url,
+            name=told.repository,
+            token_file=told.token_file,
+            ca_file=told.ca_file,
+            target_url=told.target_url,
+        )
+        for source in settings.sources
+        if (told := source.status) is not None and told.token_file is not None
+    }
+    if not repositories:
+        return None
+    return Statuses(repositories, cluster=cluster, rng=Random())  # noqa: S311 - jitter
 
 
 def _author(sources: Mapping[str, GitSource], source: str, commit: str) -> str:
@@ -388,11 +435,15 @@ def runtime(
     polls = Polls(clock, wake)
     for each in settings.sources:
         polls.add(sources[each.name], interval=each.interval, deadline=each.timeout)
+    name = settings.cluster or transport.host
     alerting = None if dry_run else _alerting(
-        settings, sources, settings.cluster or transport.host, lease, wake, metrics.alerted
+        settings, sources, name, lease, wake, metrics.alerted
     )  # fmt: skip
+    statuses = None if dry_run else _statuses(settings, name)
     heard: Polls | CountedPolls = CountedPolls(polls, metrics.polled)
     voices: list[Voice] = [voice, told, metrics]
+    if statuses is not None:
+        heard = CountedPolls(heard, statuses.polled)
     if alerting is not None:
         heard = CountedPolls(heard, alerting.polled)
         voices.append(alerting.outbox)
@@ -404,7 +455,7 @@ def runtime(
         voice=voice if dry_run else Voices(*voices),
         clock=clock,
         desk=NoDesk() if alerting is None else alerting.outbox,
-        decide=metrics.decide,
+        decide=metrics.decide if statuses is None else statuses.hearing(metrics.decide),
     )
 
     def close() -> None:
@@ -416,7 +467,7 @@ def runtime(
     stopping = threading.Event()
     return Runtime(
         agent, cluster, polls, lease, events, woken, stopping, close, hands, metrics, dry_run,
-        alerting=alerting, turned=clock.monotonic(),
+        alerting=alerting, statuses=statuses, turned=clock.monotonic(),
     )  # fmt: skip
 
 
