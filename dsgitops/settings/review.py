@@ -36,6 +36,10 @@ class Fault(Protocol):
         ...
 
 
+def _unchecked(*_given: str) -> None:
+    """Nothing is wrong with what nobody looks at."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checks:
     """What only the adapters know; each answers None (or "") where nothing is wrong."""
@@ -48,6 +52,10 @@ class Checks:
     """`adapters.git.revision.path_fault`."""
     window: Callable[[str, str], str]
     """`adapters.schedule.window_fault`: cron fields, timezone."""
+    status: Callable[[str, str, str, str], Fault | None] = _unchecked
+    """`adapters.forge.fault`: kind, API's URL, repository, target URL."""
+    notify: Callable[[], Fault | None] = _unchecked
+    """`adapters.notify.missing`: whether messages can be sent at all."""
 
 
 def review(settings: Settings, reader: Reader, checks: Checks) -> None:
@@ -64,6 +72,8 @@ def review(settings: Settings, reader: Reader, checks: Checks) -> None:
             place = reader.position(("windows",), at)
             reader.add(("windows", place, "allow"), "window", f"cannot be used: {fault}")
     _review_deadlines(settings, reader)
+    if settings.alerts.notify and (missing := checks.notify()):
+        reader.add(("alerts", "notify"), "missing-package", missing.what, missing.remedy)
     _review_files(settings, (), reader)
 
 
@@ -114,6 +124,11 @@ def _review_source(source: SourceSettings, path: Path, reader: Reader, checks: C
             )
     if faults["url",] is None:
         _review_auth(source, path, reader)
+    told = source.status
+    if told is not None and (
+        fault := checks.status(told.kind, told.url, told.repository, told.target_url)
+    ):
+        reader.add((*path, "status"), "status", f"cannot be used: {fault.what}", fault.remedy)
     if source.verify is not None and (
         source.verify.ssh is None or source.verify.ssh.allowed_signers_file is None
     ):
@@ -179,8 +194,10 @@ def _folders(path: str) -> list[str]:
 
 # ---------------------------------------------------------------------------- files
 
-_SECRETS = frozenset({"password_file", "key_file", "dsn_file", "webhook_secret_file"})
-_OPTIONAL = frozenset({"dsn_file"})
+_SECRETS = frozenset(
+    {"password_file", "key_file", "dsn_file", "token_file", "url_file", "webhook_secret_file"}
+)
+_OPTIONAL = frozenset({"dsn_file", "token_file", "url_file"})
 """Alerts that cannot be sent are no reason not to run."""
 
 

@@ -158,6 +158,24 @@ class Verify:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CommitStatus:
+    """Where each commit's rollout is told, beside the commit."""
+
+    kind: Literal["github", "gitlab", "gitea"] = required(kinds.word("github", "gitlab", "gitea"))
+    """Which API it speaks; Forgejo speaks Gitea's."""
+    url: str = setting("", kinds.text(length_max=2048))
+    """Of the API: `https://github.example.com/api/v3`.  Empty: that of github.com or gitlab.com."""
+    repository: str = required(kinds.text(length_max=255))
+    """`owner/name`; with GitLab also `group/sub/name` or the project's number."""
+    token_file: Path | None = required(kinds.path())
+    """Holds the token, which may write commit statuses and needs no more; read for each request."""
+    ca_file: Path | None = setting(None, kinds.path())
+    """Certificates (PEM) that are believed instead of the system's."""
+    target_url: str = setting("", kinds.text(length_max=255))
+    """Where a click on the status leads, such as a dashboard."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceSettings:
     """One Git repository, ref and path."""
 
@@ -179,6 +197,8 @@ class SourceSettings:
     """Credentials, by files."""
     verify: Verify | None = None
     """Signatures; none: commits are used unsigned."""
+    status: CommitStatus | None = None
+    """GitHub, GitLab or Gitea, told how far each commit came; none: nobody."""
     prune: bool = setting(default=False, kind=kinds.flag())
     """Whether DaemonSets that Git no longer has are deleted.  Off: a wrong path must not be an
     outage."""
@@ -211,11 +231,25 @@ class Sentry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Notify:
+    """A messenger that is told, through the package apprise (`dsgitops[notify]`)."""
+
+    url_file: Path | None = required(kinds.path())
+    """Holds the address as apprise writes it (`slack://…`), one a line; it is a secret."""
+    on: tuple[Literal["failures", "recoveries"], ...] = setting(
+        ("failures", "recoveries"), kinds.many(kinds.word("failures", "recoveries"))
+    )
+    """What is told there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Alerts:
     """Who is told of failures besides log, Events and metrics."""
 
     sentry: Sentry | None = None
     """Sentry or what speaks its protocol."""
+    notify: tuple[Notify, ...] = field(default=(), metadata={"each": Notify})
+    """Messengers: Slack, mail and what else apprise knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
