@@ -114,10 +114,10 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
-def wait_for_port(port: int) -> None:
+def wait_for_port(port: int, host: str = "127.0.0.1") -> None:
     for _ in range(200):
         try:
-            socket.create_connection(("127.0.0.1", port), 0.2).close()
+            socket.create_connection((host, port), 0.2).close()
         except OSError:
             time.sleep(0.02)
         else:
@@ -126,13 +126,13 @@ def wait_for_port(port: int) -> None:
 
 
 @contextmanager
-def running(arguments: list[str], *, port: int):
+def running(arguments: list[str], *, port: int, host: str = "127.0.0.1"):
     """A server process, until the block ends."""
     process = subprocess.Popen(
         arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_ENVIRONMENT
     )
     try:
-        wait_for_port(port)
+        wait_for_port(port, host)
         yield
     finally:
         process.terminate()
@@ -140,12 +140,13 @@ def running(arguments: list[str], *, port: int):
 
 
 @contextmanager
-def git_daemon(base: Path):
-    """`git daemon` on loopback; gives the URL of its base."""
+def git_daemon(base: Path, host: str = "127.0.0.1"):
+    """`git daemon` on an address of this machine; gives the URL of its base."""
     port = free_port()
     arguments = ["git", "daemon", "--export-all", "--reuseaddr", f"--base-path={base}"]
-    with running([*arguments, "--listen=127.0.0.1", f"--port={port}", str(base)], port=port):
-        yield f"git://127.0.0.1:{port}"
+    listen = [f"--listen={host}", f"--port={port}"]
+    with running([*arguments, *listen, str(base)], port=port, host=host):
+        yield f"git://{host}:{port}"
 
 
 @dataclass
@@ -162,23 +163,25 @@ class Web:
 
 
 @contextmanager
-def https_server(web: Web, folder: Path):
+def https_server(web: Web, folder: Path, host: str = "127.0.0.1"):
     """`git http-backend` behind TLS and basic authentication; gives (URL, CA file)."""
+    name = "localhost" if host == "127.0.0.1" else host
+    kind = "DNS" if name == "localhost" else "IP"
     certificate, key = folder / "tls.crt", folder / "tls.key"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-         "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+         "-nodes", "-days", "2", "-subj", f"/CN={name}", "-addext", f"subjectAltName={kind}:{name}",
          "-keyout", key, "-out", certificate],
         check=True, capture_output=True,
     )  # fmt: skip
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(web))
+    server = ThreadingHTTPServer((host, 0), _handler(web))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
-        yield f"https://localhost:{server.server_address[1]}", certificate
+        yield f"https://{name}:{server.server_address[1]}", certificate
     finally:
         server.shutdown()
         server.server_close()

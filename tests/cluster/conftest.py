@@ -10,6 +10,7 @@ from cluster.control_plane import index, running
 from cluster.team import NODES, team_on
 
 REAL_NODES = 3
+POD_NODES = 2
 NODE_GRACE_SECONDS = 24
 """Instead of Kubernetes' 50: a dead node is waited for in some tests."""
 _workers = "PYTEST_XDIST_WORKER"
@@ -59,6 +60,17 @@ def real_plane(request):
         pytest.skip(lacking)
     for plane in _plane(request, 2, node_grace=f"{NODE_GRACE_SECONDS}s"):
         with real_node.joined(plane, REAL_NODES) as nodes:
+            plane.real_nodes = nodes
+            yield plane
+
+
+@pytest.fixture(scope="module")
+def pod_plane(request):
+    """A control plane of the module's own whose pods have accounts, with two real nodes."""
+    if lacking := real_node.missing():
+        pytest.skip(lacking)
+    for plane in _plane(request, 2, in_pods=True):
+        with real_node.joined(plane, POD_NODES) as nodes:
             plane.real_nodes = nodes
             yield plane
 

@@ -56,6 +56,9 @@ class ControlPlane:
     index: int = 0
     node_grace: str = ""
     """How long a node may be silent before it is NotReady; empty: Kubernetes' 50 s."""
+    in_pods: bool = False
+    """Whether pods have accounts, and reach the API server at the Service `kubernetes` (no kube-proxy
+    is needed: the address is a bridge's of this machine)."""
     parts: dict[str, Part] = field(default_factory=dict)
     token: str = field(default_factory=lambda: secrets.token_hex(16))
 
@@ -67,6 +70,8 @@ class ControlPlane:
         Raises:
             RuntimeError: A part ended, or did not answer in time; its last words are told.
         """
+        if self.in_pods:
+            self._make_bridge()
         self._write_files()
         self._run("etcd", self._etcd())
         self._run("apiserver", self._api_server())
@@ -80,6 +85,8 @@ class ControlPlane:
         """End every process; the folder stays."""
         for part in reversed(self.parts.values()):
             part.kill()
+        if self.in_pods:
+            subprocess.run(["ip", "link", "del", self.bridge], check=False, capture_output=True)
 
     def wait_for_api(self) -> None:
         self._wait("apiserver", f"{self.url}/readyz")
@@ -113,7 +120,28 @@ class ControlPlane:
 
     @property
     def url(self) -> str:
-        return self._url(2)
+        return f"https://{self.address}:443" if self.in_pods else self._url(2)
+
+    @property
+    def address(self) -> str:
+        """Where the API server listens; pods reach it (and servers of a test) there."""
+        return f"{self._services}.1" if self.in_pods else "127.0.0.1"
+
+    @property
+    def bridge(self) -> str:
+        return f"dsg{self.index}api"
+
+    @property
+    def _services(self) -> str:
+        return f"10.99.{self.index % 256}" if self.in_pods else "10.0.0"
+
+    def _make_bridge(self) -> None:
+        for command in (
+            ["link", "add", self.bridge, "type", "bridge"],
+            ["addr", "add", f"{self.address}/32", "dev", self.bridge],
+            ["link", "set", self.bridge, "up"],
+        ):
+            subprocess.run(["ip", *command], check=True, capture_output=True)
 
     @property
     def kubeconfig(self) -> Path:
@@ -162,13 +190,13 @@ class ControlPlane:
     def _api_server(self) -> list[str]:
         return [
             str(self.binaries["kube-apiserver"]), f"--etcd-servers={self._url(0, 'http')}",
-            "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1",
-            f"--secure-port={self._port(2)}", "--cert-dir=certs-apiserver",
+            f"--bind-address={self.address}", f"--advertise-address={self.address}",
+            f"--secure-port={self.url.rpartition(':')[2]}", "--cert-dir=certs-apiserver",
             "--token-auth-file=tokens.csv", "--authorization-mode=RBAC",
             "--service-account-issuer=https://kubernetes.default.svc",
             "--service-account-signing-key-file=sa.key", "--service-account-key-file=sa.pub",
-            "--service-cluster-ip-range=10.0.0.0/24",
-            "--disable-admission-plugins=ServiceAccount",  # so that pods need no account
+            f"--service-cluster-ip-range={self._services}.0/24",
+            *([] if self.in_pods else ["--disable-admission-plugins=ServiceAccount"]),
             "--allow-privileged=true", "--endpoint-reconciler-type=none",
             "--max-requests-inflight=3000", f"--audit-policy-file={self._audit_policy()}",
             "--audit-log-path=audit.log",

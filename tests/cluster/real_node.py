@@ -114,8 +114,12 @@ class RealNode:
         self._run("containerd", [shutil.which("containerd"), "--config", "containerd.toml"])
         self._wait_for_containerd()
         for archive in images.archives(self.plane.folder):
-            self._ctr("images", "import", "--snapshotter", "native", str(archive))
+            self.take_image(archive)
         self.start_kubelet()
+
+    def take_image(self, archive: Path) -> None:
+        """Let the node have the images of a docker archive."""
+        self._ctr("images", "import", "--snapshotter", "native", str(archive))
 
     def start_kubelet(self) -> None:
         self._run("kubelet", self._kubelet())
