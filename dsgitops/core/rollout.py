@@ -261,7 +261,8 @@ def keep_the_hold(s: Situation) -> Decision | None:
 
 
 def _who_moved(s: Situation) -> str:
-    if s.template_drifted:
+    # once it is taken over nothing shows whose it was, and its revision may not be made yet
+    if s.template_drifted or s.lacks_template or not s.is_our_revision:
         return f"{template_owner(s)} changed the pod template of {s.live.ref} in mid-rollout"
     return f"The DaemonSet controller is replacing pods of {s.live.ref} by itself"
 

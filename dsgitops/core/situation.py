@@ -164,9 +164,15 @@ class Situation:
             )
         if any("f:template" in path for path in self.changed_by_others):
             return True
-        if not self.lacking or not difference.template_missing(written, self.live.template):
+        return self.lacks_template and not self.is_our_revision
+
+    @cached_property
+    def lacks_template(self) -> bool:
+        """Whether the live template lacks something of the one that we wrote."""
+        written = self.written_content
+        if written is None or not self.lacking:
             return False
-        return not self._is_our_revision()
+        return difference.template_missing(written, self.live.template)
 
     @cached_property
     def lacking(self) -> str:
@@ -196,7 +202,8 @@ class Situation:
             return have is not None and not applied
         return not difference.same(want, have, ownership.field_path(path).replace(".", "/"))
 
-    def _is_our_revision(self) -> bool:
+    @cached_property
+    def is_our_revision(self) -> bool:
         """Whether the live revision is the first that was made of what we wrote."""
         target = self.target
         if target is None:

@@ -1270,6 +1270,18 @@ def test_a_template_changed_in_mid_rollout_is_written_again_under_the_hold():
 
     assert first.aside
     assert the(still, Apply).body["spec"]["updateStrategy"]["type"] == "OnDelete"
+    assert "changed the pod template" in still.because
+
+
+def test_a_changed_template_is_not_blamed_on_the_controller_before_its_revision_is_made():
+    taken = replace(rolling(), reason=Reason.DRIFT_FOUND)
+    changed = live(C, taken, hold=True, managed_fields=(OURS,))
+    pods = old_and_new(NAMES[1:], NAMES[:1])
+
+    decision = decide(B, observed(changed, *revisions(A, B), pods=pods), taken, NOW)
+
+    assert decision.reason is Reason.DRIFT_HEALED
+    assert "changed the pod template" in decision.because
 
 
 def test_whoever_lets_the_controller_loose_in_mid_rollout_is_stopped_in_one_write():
