@@ -37,26 +37,34 @@ _FINAL = frozenset({400, 413, 422})
 log = logging.getLogger("dsgitops.alerts")
 
 
-class _Codes(logging.Handler):
-    """Keeps the HTTP codes that apprise's log lines of one thread name, and nothing else."""
+class _Thread(threading.local):
+    """What holds for the thread that sends."""
 
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._codes = threading.local()
+    sends: bool = False
+    code: int = 0
+    """The last HTTP code that apprise named; 0: none."""
+
+
+_here = _Thread()
+
+
+class _Codes(logging.Handler):
+    """Keeps the HTTP codes that apprise's log lines name, and nothing else of them."""
 
     def emit(self, record: logging.LogRecord) -> None:
         found = _HTTP_CODE.search(record.getMessage())
         if found is not None:
-            self._codes.last = int(found[1])
-
-    def take(self) -> int:
-        """Return the last one of this thread, and forget it; 0: none."""
-        code = getattr(self._codes, "last", 0)
-        self._codes.last = 0
-        return code
+            _here.code = int(found[1])
 
 
-_codes = _Codes()
+class _Hush(logging.Filter):
+    """Drops what urllib3 says while a message is sent: its lines have addresses in them."""
+
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002
+        return not _here.sends
+
+
+_codes, _hush = _Codes(logging.WARNING), _Hush()
 
 
 def missing() -> Fault | None:
@@ -80,6 +88,8 @@ def _apprise() -> Any:  # noqa: ANN401 - its types are not ours
     chatter.handlers[:] = [_codes]
     chatter.propagate = False
     chatter.setLevel(logging.WARNING)
+    for name in ("connection", "connectionpool", "util.retry"):
+        logging.getLogger(f"urllib3.{name}").addFilter(_hush)
     return apprise
 
 
@@ -137,11 +147,10 @@ class NotifyChannel:
         if service is None:
             remedy = f"mend line {at} of the file; apprise's documentation has the forms"
             return Undelivered(f"line {at} is no address that apprise knows", remedy=remedy)
-        _codes.take()
         if self._sent(service, alert):
             taken.add(url)
             return None
-        code = _codes.take()
+        code = _here.code
         if code in _FINAL:
             taken.add(url)
         return _refusal(str(service.service_name), at, code)
@@ -156,6 +165,7 @@ class NotifyChannel:
         return self._apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
 
     def _sent(self, service: Any, alert: Alert) -> bool:  # noqa: ANN401 - as above
+        _here.sends, _here.code = True, 0
         try:
             done = service.notify(
                 title=f"[{self._cluster}] {alert.title}",
@@ -166,6 +176,8 @@ class NotifyChannel:
         except Exception as error:  # noqa: BLE001 - plugins raise what they like, with addresses
             log.debug("channel %s: %s", self.name, type(error).__name__)
             return False
+        finally:
+            _here.sends = False
         return bool(done)
 
     def _read(self) -> list[tuple[int, str]]:

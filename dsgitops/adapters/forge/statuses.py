@@ -90,18 +90,20 @@ class Courier:
 
     def _work(self) -> None:
         while True:
-            status, before = self._next()
-            try:
-                token = http.read_token(self.repository.token_file)
-                made = dialects.post(self.repository, status, cluster=self._cluster, token=token)
-                http.send(made, self.repository.ca_file)
-            except Undelivered as error:
-                self._failed(status, before, error)
-            except Exception as error:  # noqa: BLE001 - the thread must not end; no text: secrets
-                log.debug("commit status: %s", type(error).__name__)
-                self._failed(status, before, Undelivered(f"unexpected {type(error).__name__}"))
-            else:
-                self._delivered(status)
+            self._carry(*self._next())
+
+    def _carry(self, status: Status, before: tuple[str, str] | None) -> None:
+        try:
+            token = http.read_token(self.repository.token_file)
+            made = dialects.post(self.repository, status, cluster=self._cluster, token=token)
+            http.send(made, self.repository.ca_file)
+        except Undelivered as error:
+            self._failed(status, before, error)
+        except Exception as error:  # noqa: BLE001 - the thread must not end; no text: secrets
+            log.debug("commit status: %s", type(error).__name__)
+            self._failed(status, before, Undelivered(f"unexpected {type(error).__name__}"))
+        else:
+            self._delivered(status)
 
     def _next(self) -> tuple[Status, tuple[str, str] | None]:
         """Return what is due, and what was told of that commit before."""
