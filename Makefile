@@ -6,7 +6,7 @@ RECORDINGS ?= ../shared/recordings
 KUBERNETES ?= 1.36
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test cluster-test alert-test cluster cluster-parts proof check judge docs bench lock clean
+.PHONY: help demo test cluster-test alert-test cluster cluster-parts proof check judge docs bench image lock clean
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ docs: $(VENV)/dev.stamp ## Write the generated parts of the documentation
 
 bench: $(VENV)/dev.stamp ## Print speed and memory as ratios to a bare floor
 	@$(BIN)/python -m bench
+
+image: ## Build the image with buildah, on Debian 12 as root (BASE=debian:12.12-slim for a registry's base)
+	@BASE="$(BASE)" $(PYTHON) deploy/image/build.py
 
 lock: $(VENV)/dev.stamp ## Resolve the lock files anew (needs the uv tool in .venv)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra build pyproject.toml -o requirements.lock
