@@ -214,9 +214,13 @@ def nodes_of(name: str) -> int:
 def show(prove, story: Story, name: str, scenario: str, beside: str) -> None:
     """A row of the table: ours, and the control group."""
     ours, reasons = story.ours[name], story.agent.reasons(name)
-    held = story.team.record(name).get("quarantine")
+    held, detected = story.team.record(name).get("quarantine"), None
     outcome = f"RolledBack, {held[0]['class']}" if held else reasons[-1]
+    if held:
+        (rollback,) = story.team.rollbacks(name)
+        detected = (rollback - ours.first[BAD]).total_seconds()
     prove(
+        detected=detected,
         scenario=scenario,
         nodes=f"{nodes_of(name)} fake",
         outcome=f"{outcome}; at most {ours.most_taken} taken at once",

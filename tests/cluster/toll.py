@@ -11,6 +11,7 @@ import threading
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from dsgitops.adapters.kubernetes.transport import connect
@@ -37,6 +38,8 @@ class Toll:
     most_taken: int = 0
     images: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Nodes that ever had a pod with this image."""
+    first: dict[str, datetime] = field(default_factory=dict)
+    """When the first pod with each image was made."""
     made: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """UIDs of the pods that each node has had."""
 
@@ -50,7 +53,9 @@ class Toll:
         if not node:
             return  # not on a node yet: another event will say so
         self.made[node].add(uid)
-        self.images[pod["spec"]["containers"][0]["image"]].add(node)
+        image = pod["spec"]["containers"][0]["image"]
+        self.images[image].add(node)
+        self.first.setdefault(image, datetime.fromisoformat(pod["metadata"]["creationTimestamp"]))
         if kind == "DELETED" or "deletionTimestamp" in pod["metadata"]:
             self._lose(node)
         elif _is_ready(pod):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cluster.team import Agent, Team
     from cluster.toll import Tolls
 
-NODES = 6
+NODES = 4
 SLOW_SECONDS = 5
 IMAGE = "registry.example/agent"
 GOOD, SECOND, THIRD, SLOW = f"{IMAGE}:1", f"{IMAGE}:2", f"{IMAGE}:3", f"{IMAGE}:slow"
@@ -114,11 +114,20 @@ class Town:
         assert done.returncode == code, f"{done.returncode}: {done.stdout}{done.stderr}"
         return done.stdout
 
-    def row(self, name: str, scenario: str, outcome: str = "", nodes: int = NODES) -> dict:
+    def detected(self, name: str, bad: str) -> float:
+        """Return the seconds from the first pod with a bad image to the rollback's PATCH."""
+        first = self.tolls[name].first[bad]
+        return next((at - first).total_seconds() for at in self.team.rollbacks(name) if at >= first)
+
+    def row(self, name: str, scenario: str, *, bad: str = "", nodes: int = NODES) -> dict:
         """Return what the table of scenarios says of one DaemonSet."""
         toll = self.tolls[name]
-        said = outcome or self.agent.reasons(name)[-1]
+        held = self.team.record(name).get("quarantine")
+        said = self.agent.reasons(name)[-1]
+        if held and said == "RolledBack":
+            said += f", {held[-1]['class']}"
         return {
+            "detected": self.detected(name, bad) if bad else None,
             "scenario": scenario,
             "nodes": f"{nodes} fake",
             "outcome": f"{said}; at most {toll.most_taken} taken at once",
