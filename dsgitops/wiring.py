@@ -20,6 +20,7 @@ from dsgitops.intake import Intake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from concurrent.futures import Executor
     from datetime import datetime, timedelta
     from pathlib import Path
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from dsgitops.core.manifest import ManifestFile
     from dsgitops.core.model import Policy, Problem
     from dsgitops.errors import DsgitopsError
-    from dsgitops.ports import Channel, Polled, Source, Transport, Voice, Wake
+    from dsgitops.ports import Channel, Clock, Polled, Source, Transport, Voice, Wake
     from dsgitops.settings import Settings, SourceSettings
     from dsgitops.sim.drive import Drive
     from dsgitops.sim.world import World
@@ -288,10 +289,11 @@ class Runtime:
             self.alerting.pump(self.lease)
 
     def _pause(self, look: datetime | None) -> float:
-        if look is None:
-            return IDLE_SECONDS_MAX
-        seconds = (look - self.agent.clock.now()).total_seconds()
-        return min(max(seconds, 0.0), IDLE_SECONDS_MAX)
+        """Return for how long to wait, in seconds, if nothing wakes us."""
+        now = self.agent.clock.now()
+        renewal = None if self.dry_run else self.lease.next_timer(now)
+        seconds = [(at - now).total_seconds() for at in (look, renewal) if at is not None]
+        return max(0.0, min([IDLE_SECONDS_MAX, *seconds]))
 
     def _stop(self) -> None:
         self.polls.stop(timeout=2.0)
@@ -395,7 +397,7 @@ def runtime(
     from dsgitops.adapters.kubernetes.cluster import KubernetesCluster  # noqa: PLC0415
     from dsgitops.adapters.kubernetes.dry import DryRun  # noqa: PLC0415
     from dsgitops.adapters.kubernetes.events import Events  # noqa: PLC0415
-    from dsgitops.adapters.kubernetes.lease import Lease  # noqa: PLC0415
+    from dsgitops.adapters.kubernetes.fence import Fenced  # noqa: PLC0415
     from dsgitops.adapters.kubernetes.pool import DaemonPool  # noqa: PLC0415
     from dsgitops.adapters.kubernetes.voice import ClusterVoice  # noqa: PLC0415
     from dsgitops.adapters.metrics import CountedPolls, CountedTransport, Metrics  # noqa: PLC0415
@@ -415,22 +417,17 @@ def runtime(
     chatters = DaemonPool(CHATTERS)
     keeper = DaemonPool(1)  # of the Lease: lists that hang must not cost the leadership
     rng = Random()  # noqa: S311 - jitter: agents must not ask in step
+    identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}"
+    lease = _lease(
+        transport, identity, clock, run=keeper, wake=wake,
+        election=elects(settings.leader_election) and not dry_run,  # which changes nothing
+    )  # fmt: skip
     cluster = KubernetesCluster(
-        transport, namespaces=settings.namespaces, rng=rng, run=chatters, wake=wake
+        Fenced(transport, lease), namespaces=settings.namespaces, rng=rng, run=chatters, wake=wake
     )
     metrics.counts = cluster.counts
-    identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}"
     events = Events(transport, instance=identity, run=chatters, wake=wake)
-    lease = Lease(
-        transport,
-        namespace=lease_namespace(transport),
-        identity=identity,
-        election=elects(settings.leader_election),
-        run=keeper,
-        monotonic=clock.monotonic,
-        wake=wake,
-    )
-    hands = Pool(wake, ends=not dry_run, may=lambda: lease.leading)
+    hands = Pool(wake, ends=not dry_run)
     told = ClusterVoice(events, lease, lambda name: sources[name].history())
     polls = Polls(clock, wake)
     for each in settings.sources:
@@ -469,6 +466,22 @@ def runtime(
         agent, cluster, polls, lease, events, woken, stopping, close, hands, metrics, dry_run,
         alerting=alerting, statuses=statuses, turned=clock.monotonic(),
     )  # fmt: skip
+
+
+def _lease(  # noqa: PLR0913 - each is one thing of the world
+    transport: Transport, identity: str, clock: Clock, *, election: bool, run: Executor, wake: Wake
+) -> Lease:
+    from dsgitops.adapters.kubernetes.lease import Lease  # noqa: PLC0415
+
+    return Lease(
+        transport,
+        namespace=lease_namespace(transport),
+        identity=identity,
+        election=election,
+        run=run,
+        monotonic=clock.monotonic,
+        wake=wake,
+    )
 
 
 def lease_namespace(transport: Transport) -> str:

@@ -7,7 +7,6 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from dsgitops.errors import ClusterUnreachable
 from dsgitops.ports import Done
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ class Pool:
         workers: How many at a time.
         ends: Whether ends are told.  In a dry run they are not: nothing changed, so looking again
             would find the same to do, for ever.
-        may: Asked right before the work: whether this agent may write (S1).
     """
 
     def __init__(
@@ -38,10 +36,8 @@ class Pool:
         *,
         workers: int = WORKERS,
         ends: bool = True,
-        may: Callable[[], bool] = lambda: True,
     ) -> None:
         self._wake = wake
-        self._may = may
         self._ends = ends
         self._done: SimpleQueue[Done] = SimpleQueue()
         self._begun: dict[Ref, float] = {}
@@ -70,15 +66,11 @@ class Pool:
 
     def _carry_out(self, ref: Ref, work: Callable[[], None]) -> None:
         self._begun[ref] = monotonic()
-        done = _run(ref, work) if self._may() else Done(ref=ref, error=_not_leading())
+        done = _run(ref, work)
         del self._begun[ref]
         if self._ends or done.error is not None:
             self._done.put(done)
         self._wake()
-
-
-def _not_leading() -> ClusterUnreachable:
-    return ClusterUnreachable("another agent holds the Lease; nothing was written", landed=False)
 
 
 def _run(ref: Ref, work: Callable[[], None]) -> Done:

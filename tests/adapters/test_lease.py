@@ -7,10 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from dsgitops.adapters.kubernetes.lease import EVERY, RENEW_DEADLINE, SOURCES, Lease
+from dsgitops.adapters.kubernetes.fence import Fenced
+from dsgitops.adapters.kubernetes.lease import DURATION, EVERY, RENEW_DEADLINE, SOURCES, Lease
 from dsgitops.adapters.kubernetes.lists import Inline
 from dsgitops.errors import ActionRefused, ClusterUnreachable
-from dsgitops.ports import Response
+from dsgitops.ports import Request, Response
 from dsgitops.sim.world import World
 
 
@@ -76,7 +77,7 @@ def test_it_is_made_and_renewed_every_two_seconds(world):
     assert len(spec["renewTime"].partition(".")[2]) == len("000000Z")
     assert lease.leading
     writes = [each for each in lease.line.methods if each != "GET"]
-    assert len(writes) == pytest.approx(10 / EVERY.total_seconds(), abs=1)
+    assert len(writes) == pytest.approx(10 / EVERY, abs=1)
 
 
 def test_the_sources_that_were_read_are_told_at_once_and_kept(world):
@@ -163,3 +164,93 @@ def test_an_agent_without_election_takes_over_what_another_left(world):
     go(world, 3, lease)
 
     assert stored(world)["spec"]["holderIdentity"] == "a"
+
+
+def test_a_death_costs_the_leases_duration_and_one_look_whenever_it_comes(world):
+    first, second = keeper(world, "a"), keeper(world, "b")
+    for tenths in range(0, 20, 3):
+        go(world, 5 + tenths / 10, first, second)
+        assert first.leading
+        died = world.now
+        while not second.leading:
+            go(world, 0.25, second)
+        assert world.now - died <= DURATION + timedelta(seconds=1.5)
+        first, second = second, first
+
+
+@pytest.mark.parametrize("hours", [-24, 24])
+def test_a_wall_clock_that_jumps_costs_nobody_the_lead_and_gives_it_to_nobody(world, hours):
+    first, second = keeper(world, "a"), keeper(world, "b")
+    go(world, 5, first, second)
+    jump = timedelta(hours=hours)
+    for _ in range(80):
+        first.pump(world.now + jump)
+        second.pump(world.now - jump)
+        assert (first.leading, second.leading) == (True, False)
+        assert first.next_timer(world.now + jump) <= world.now + jump + timedelta(seconds=EVERY)
+        world.advance(0.25)
+
+
+def test_a_lease_that_was_renewed_a_moment_ago_is_released_all_the_same(world):
+    first, second = keeper(world, "a"), keeper(world, "b")
+    go(world, 5, first, second)
+    twin = keeper(world, "a")  # what a renewal that is under way comes to
+    go(world, 0.5, twin)
+
+    first.release(world.now)
+
+    assert stored(world)["spec"]["holderIdentity"] == ""
+
+
+def test_an_agent_on_stand_by_ends_without_a_word(world):
+    first, second = keeper(world, "a"), keeper(world, "b")
+    go(world, 5, first, second)
+    before = len(second.line.methods)
+    second.release(world.now)
+
+    assert len(second.line.methods) == before
+    assert stored(world)["spec"]["holderIdentity"] == "a"
+
+
+class Noted:
+    """A transport that keeps what it is sent."""
+
+    host = "cluster.example"
+
+    def __init__(self):
+        self.requests = []
+
+    def send(self, request):
+        self.requests.append(request)
+        return Response(status=200)
+
+
+def test_each_write_asks_whether_we_lead_and_ends_before_another_may(world):
+    lease = keeper(world, "a")
+    noted = Noted()
+    fenced = Fenced(noted, lease)
+    read, write = Request(method="GET", path="/x"), Request(method="PATCH", path="/x", timeout=30)
+
+    fenced.send(read)
+    with pytest.raises(ClusterUnreachable, match="nothing was written") as refused:
+        fenced.send(write)
+    assert refused.value.landed is False
+
+    go(world, 5, lease)
+    fenced.send(write)
+    lease.line.down = True
+    go(world, RENEW_DEADLINE + 0.5, lease)
+    fenced.send(read)
+    with pytest.raises(ClusterUnreachable):
+        fenced.send(write)
+
+    assert [each.method for each in noted.requests] == ["GET", "PATCH", "GET"]
+    assert 5 < noted.requests[1].timeout <= DURATION.total_seconds()
+
+
+def test_without_election_a_write_may_take_its_time(world):
+    noted = Noted()
+    write = Request(method="PATCH", path="/x", timeout=30)
+    Fenced(noted, keeper(world, "a", election=False)).send(write)
+
+    assert noted.requests == [write]

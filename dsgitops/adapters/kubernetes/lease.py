@@ -9,8 +9,10 @@ we lead no longer than `RENEW_DEADLINE` after the start of the last renewal that
 from __future__ import annotations
 
 import json
+from concurrent.futures import wait
 from dataclasses import dataclass
 from datetime import timedelta
+from math import inf
 from typing import TYPE_CHECKING, Any, Literal
 
 from dsgitops.adapters.kubernetes.answers import fault, read_object
@@ -33,11 +35,15 @@ DURATION = timedelta(seconds=15)
 """After so long without renewal others may take it."""
 RENEW_DEADLINE = 10.0
 """Seconds after which we stop leading if no renewal succeeded: well before others may take it."""
-EVERY = timedelta(seconds=2)
-RACE = timedelta(milliseconds=200)
-"""After somebody else wrote between our look and our write."""
-PAUSE_MAX = timedelta(seconds=60)
-"""Between tries while it fails and nobody needs it (election off)."""
+EVERY = 2.0
+"""Seconds between renewals."""
+LOOK = 1.0
+"""Seconds between the looks of an agent on stand-by: what a clean stop costs.  After a death it is
+added to `DURATION`, which only runs from the look that first saw the last renewal."""
+RACE = 0.2
+"""Seconds after somebody else wrote between our look and our write."""
+PAUSE_MAX = 60.0
+"""Seconds between tries while it fails and nobody needs it (election off)."""
 REQUEST_SECONDS = 3.0
 
 Json = dict[str, Any]
@@ -56,10 +62,11 @@ class Seen:
         """Who holds it; empty: nobody, it was released."""
         return str((self.content.get("spec") or {}).get("holderIdentity") or "")
 
-    def expired(self, monotonic: float) -> bool:
-        """Whether nobody has renewed it for as long as it lasts."""
+    @property
+    def expires(self) -> float:
+        """Monotonic time from which others may take it, if nobody renews it until then."""
         lasts = (self.content.get("spec") or {}).get("leaseDurationSeconds") or 0
-        return monotonic - self.since > float(lasts)
+        return self.since + float(lasts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +116,8 @@ class Lease:
         self._renewed: float | None = None
         self._failures = 0
         self._trying: Future[_Outcome] | None = None
-        self._due: datetime | None = None
+        self._due = monotonic()
+        """When to try next; monotonic, or a clock that is set back would cost the leadership."""
         self.fault: DsgitopsError | None = None
         """What stood in the way of the last try."""
 
@@ -120,18 +128,27 @@ class Lease:
             return True
         return self._renewed is not None and self._monotonic() - self._renewed < RENEW_DEADLINE
 
+    @property
+    def term_left(self) -> float:
+        """Seconds until another may lead; infinite with election off."""
+        if not self._election:
+            return inf
+        if self._renewed is None:
+            return 0.0
+        return max(0.0, self._renewed + DURATION.total_seconds() - self._monotonic())
+
     def announce(self, sources: str) -> None:
         """Say what was read of Git (`dsgitops.io/sources`, JSON), with the next renewal, now."""
         if sources != self._sources:
             self._sources = sources
-            self._due = None
+            self._due = self._monotonic()
             self._wake()
 
     def keep_alerts(self, alerts: str) -> None:
         """Keep this (`dsgitops.io/alerts`; empty: nothing) with the next renewal, now."""
         if alerts != self._alerts:
             self._alerts = alerts
-            self._due = None
+            self._due = self._monotonic()
             self._wake()
 
     @property
@@ -144,33 +161,55 @@ class Lease:
 
     def pump(self, now: datetime) -> None:
         """Take the last answer in; renew, take or look when it is time."""
-        self._take(now)
-        if self._trying is not None or (self._due is not None and now < self._due):
+        self._take()
+        if self._trying is not None or self._monotonic() < self._due:
             return
         self._begun = self._monotonic()
         self._trying = self._run.submit(self._turn, self._seen, self._sources, now)
         self._trying.add_done_callback(lambda _: self._wake())
-        self._take(now)
+        self._take()
 
     def next_timer(self, now: datetime) -> datetime | None:
         """Return when `pump` wants to be called although nothing arrives."""
-        return None if self._trying is not None else self._due or now
+        if self._trying is not None:
+            return None
+        return now + timedelta(seconds=max(0.0, self._due - self._monotonic()))
 
     def release(self, now: datetime) -> None:
         """Give it back, so that another need not wait for it to expire; for the end.
 
-        Best effort, and bounded by one request.  Nothing may be written after it.
+        Best effort, and bounded by a few requests.  Nothing may be written after it.
         """
-        held = self._seen is not None and self._seen.holder == self._identity
-        self._renewed = None
-        if self._seen is None or not held:
+        if self._trying is not None:  # it may be about to make us the holder
+            wait({self._trying}, timeout=REQUEST_SECONDS)
+            self._take()
+        tried, self._renewed = self._renewed is not None, None
+        if not tried:
             return
-        content = self._content(self._seen, self._sources, now)
-        content["spec"]["holderIdentity"] = ""
         try:
-            self._send("PUT", content, now)
+            self._give_back(now)
         except DsgitopsError as error:
             self.fault = error
+
+    def _give_back(self, now: datetime) -> None:
+        """Release it if it is ours; where it changed since it was seen, it is read and tried again.
+
+        Raises:
+            DsgitopsError: It could not be released; others wait until it expires.
+        """
+        seen = self._seen
+        for _ in range(2):
+            seen = seen or Seen(self._send("GET", None, now), self._monotonic())
+            if seen.holder != self._identity:
+                return
+            content = self._content(seen, self._sources, now)
+            content["spec"]["holderIdentity"] = ""
+            try:
+                self._send("PUT", content, now)
+            except Stale:
+                seen = None
+            else:
+                return
 
     # -- one try, on the executor
 
@@ -200,7 +239,7 @@ class Lease:
     def _mine_to_take(self, seen: Seen) -> bool:
         if not self._election or seen.holder in ("", self._identity):
             return True
-        return seen.expired(self._monotonic())
+        return self._monotonic() >= seen.expires
 
     def _content(self, seen: Seen | None, sources: str, now: datetime) -> Json:
         before: Json = dict(seen.content) if seen is not None else {}
@@ -249,10 +288,11 @@ class Lease:
 
     # -- what came of it
 
-    def _take(self, now: datetime) -> None:
+    def _take(self) -> None:
         if self._trying is None or not self._trying.done():
             return
         done, self._trying = self._trying, None
+        now = self._monotonic()
         try:
             outcome = done.result()
         except DsgitopsError as error:
@@ -266,9 +306,9 @@ class Lease:
             return
         seen = self._seen = self._as_seen(outcome.content)
         if outcome.written:
-            self._renewed = self._begun
-        waits = outcome.written or not self._mine_to_take(seen)
-        self._due = now + EVERY if waits else now
+            self._renewed, self._due = self._begun, now + EVERY
+        else:
+            self._due = now if self._mine_to_take(seen) else min(now + LOOK, seen.expires)
 
     def _as_seen(self, content: Json) -> Seen:
         before = self._seen
@@ -276,7 +316,7 @@ class Lease:
             return Seen(content, before.since)
         return Seen(content, self._monotonic())
 
-    def _pause(self) -> timedelta:
+    def _pause(self) -> float:
         longest = EVERY if self._election else PAUSE_MAX
         return min(EVERY * 2.0 ** min(self._failures - 1, 8), longest)
 
