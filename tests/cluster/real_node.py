@@ -121,6 +121,10 @@ class RealNode:
         """Let the node have the images of a docker archive."""
         self._ctr("images", "import", "--snapshotter", "native", str(archive))
 
+    def name_image(self, image: str, also: str) -> None:
+        """Let an image that the node has bear another name too, as if pulled under it."""
+        self._ctr("images", "tag", "--force", image, also)
+
     def start_kubelet(self) -> None:
         self._run("kubelet", self._kubelet())
 
@@ -255,7 +259,7 @@ state = "{self.folder}/state"
         return {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
-            "address": "127.0.0.1",
+            "address": f"{self._network}.1",  # where the API server asks it for logs
             "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
             "authorization": {"mode": "AlwaysAllow"},
             "cgroupDriver": "cgroupfs",
