@@ -68,6 +68,8 @@ class Kubelets:
     """Nodes that send no heartbeat and do nothing."""
     unready: set[str] = field(default_factory=set)
     """Pods that lost readiness, as DAEMONSET, NAMESPACE/DAEMONSET or NAMESPACE/DAEMONSET/NODE."""
+    terminating_seconds: float = 0.0
+    """From a pod's deletion to its end."""
     nodes: dict[str, dict[str, str]] = field(default_factory=dict)
     """Labels of each node that joined."""
     errors: list[str] = field(default_factory=list)
@@ -77,6 +79,7 @@ class Kubelets:
         self._transport = connect(str(self.plane.kubeconfig))
         self._ended = threading.Event()
         self._seen: dict[str, float] = {}  # when each pod came to its node, by UID
+        self._going: dict[str, float] = {}  # when each was seen to be deleted
         self._threads = [
             threading.Thread(target=self._forever, args=(what, pause), daemon=True)
             for what, pause in ((self._beat, HEARTBEAT_SECONDS), (self._tend, STEP_SECONDS))
@@ -160,6 +163,9 @@ class Kubelets:
         path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
         began = self._seen.setdefault(metadata["uid"], time.monotonic())
         if "deletionTimestamp" in metadata:
+            asked = self._going.setdefault(metadata["uid"], time.monotonic())
+            if time.monotonic() - asked < self.terminating_seconds:
+                return
             gone = {"gracePeriodSeconds": 0, "preconditions": {"uid": metadata["uid"]}}
             self._call("DELETE", path, gone)
             return

@@ -34,6 +34,7 @@ NODE_GRACE_SECONDS = 12
 IMAGE = "registry.example/agent"
 BAD, SLOW, SECOND = f"{IMAGE}:bad", f"{IMAGE}:slow", f"{IMAGE}:2"
 STARTS = {BAD: NEVER_READY, SLOW: Start(seconds=3), SECOND: Start(seconds=1)}
+TERMINATING_SECONDS = 0.5
 RAISED_SECONDS = 15
 RAISED_UNAVAILABLE = 4
 ROLLOUT = {
@@ -113,12 +114,13 @@ def story(request, tmp_path_factory):
     with ExitStack() as stack:
         plane = stack.enter_context(
             running(
-                binaries.cached(), index=index(3), node_grace=f"{NODE_GRACE_SECONDS}s",
+                binaries.cached(), index=index(1), node_grace=f"{NODE_GRACE_SECONDS}s",
                 failed=lambda: request.session.testsfailed > before,
             )
         )  # fmt: skip
         kubelets = stack.enter_context(kubelets_on(plane))
         kubelets.starts |= STARTS
+        kubelets.terminating_seconds = TERMINATING_SECONDS
         for pool, count in (("silent", NODES), ("steady", NODES), ("dying", FEW)):
             kubelets.join(*(f"{pool}-{number}" for number in range(count)), pool=pool)
         (folder / "plain").mkdir()
@@ -158,25 +160,32 @@ def silence(story: Story) -> None:
 
 
 def raise_min_ready(story: Story) -> None:
-    """While its pods are ready for less than the new minReadySeconds."""
+    """While its pods are ready for less than the new minReadySeconds: they lose it just before."""
     story.team.wait_until_good(story.commits["raised"], "raised")
+    lose_readiness(story, "raised")
+    story.kubelets.unready.discard("raised")
     raised = of("raised", SECOND, unavailable=RAISED_UNAVAILABLE, minReadySeconds=RAISED_SECONDS)
+    for team in (story.team, story.plain):
+        story.wait(lambda team=team: all(pod.ready for pod in team.fleet("raised")), "ready again")
     story.give(raised=raised)
 
 
 def blip(story: Story) -> None:
     """Every pod loses readiness until the control group's controller has seen it."""
-    names = {"blip-bad", "blip-good"}
-    story.kubelets.unready |= names
-    for team in (story.team, story.plain):
-        story.wait(
-            lambda team=team: (
-                not any(pod.ready for pod in team.fleet("blip-bad") + team.fleet("blip-good"))
-            ),
-            "no pod is ready",
-        )
+    lose_readiness(story, "blip-bad", "blip-good")
     time.sleep(2)  # what a shared blip lasts: there is no state to wait for
-    story.kubelets.unready -= names
+    story.kubelets.unready -= {"blip-bad", "blip-good"}
+
+
+def lose_readiness(story: Story, *names: str) -> None:
+    """Take it from all pods of these DaemonSets, and wait until the API says so."""
+    story.kubelets.unready |= set(names)
+    for team in (story.team, story.plain):
+        for name in names:
+            story.wait(
+                lambda team=team, name=name: not any(pod.ready for pod in team.fleet(name)),
+                f"no pod of {name} is ready",
+            )
 
 
 def end_silence(story: Story) -> None:
