@@ -198,6 +198,7 @@ class ControlPlane:
             f"--service-cluster-ip-range={self._services}.0/24",
             *([] if self.in_pods else ["--disable-admission-plugins=ServiceAccount"]),
             "--allow-privileged=true", "--endpoint-reconciler-type=none",
+            "--kubelet-preferred-address-types=InternalIP",  # nodes have no names in DNS
             "--max-requests-inflight=3000", f"--audit-policy-file={self._audit_policy()}",
             "--audit-log-path=audit.log",
         ]  # fmt: skip
