@@ -1,0 +1,152 @@
+"""Many DaemonSets, and one DaemonSet on many nodes: what the agent asks, and what it takes.
+
+The memory is the agent's own (`VmHWM`, its children not counted); requests are the API server's
+count of them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from cluster.team import NODES, team_on
+
+DAEMONSETS = 500
+MANY_NODES = 1000
+BATCH = 250
+"""Nodes that join at a time: kwok says of each that it is Ready."""
+ANNOTATION = "dsgitops.io/record"
+PEAK_MIB_MAX = 96
+"""The goal for a fleet of this size (`bench/memory.py` measures it beside a floor)."""
+PATIENCE = 400.0
+NEW = "registry.example/agent:2"
+
+
+@pytest.fixture(scope="module")
+def plane(own_plane):
+    for name in own_plane.add_nodes(NODES):
+        own_plane.label_node(name, pool="team")
+    return own_plane
+
+
+def peak_mib(agent):
+    text = Path(f"/proc/{agent.process.pid}/status").read_text()
+    (line,) = (each for each in text.splitlines() if each.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def requests(team, since=None):
+    """Return how many requests of each verb the team's agents sent (since a moment)."""
+    found = team.plane.requests("dsgitops")
+    return Counter(each.verb for each in found if since is None or each.at >= since)
+
+
+def said(verbs):
+    return ", ".join(f"{count} {verb}" for verb, count in verbs.most_common())
+
+
+def records(team):
+    """Return the record of every DaemonSet of the team."""
+    path = f"/apis/apps/v1/namespaces/{team.namespace}/daemonsets"
+    found = [each["metadata"] for each in team.plane.call("GET", path)["items"]]
+    return [json.loads(each["annotations"][ANNOTATION]) for each in found]
+
+
+def every(seconds, holds):
+    """Ask no more often than so: the answer is large."""
+    asked = 0.0
+
+    def now_and_then():
+        nonlocal asked
+        if time.monotonic() - asked < seconds:
+            return False
+        asked = time.monotonic()
+        return holds()
+
+    return now_and_then
+
+
+@pytest.mark.timeout(900)
+def test_500_daemonsets_are_made_from_empty_without_a_read(plane, tmp_path, prove):
+    with team_on(plane, tmp_path) as team:
+        names = [f"agent-{number:03}" for number in range(DAEMONSETS)]
+        first = team.commit(*(team.manifest(name) for name in names))
+        begun = time.monotonic()
+        with team.agent() as agent:
+            made = every(1, lambda: len(records(team)) == DAEMONSETS)
+            team.wait(made, "all are made", within=PATIENCE)
+            applied = time.monotonic() - begun
+            good = every(2, lambda: all(is_good(each, first) for each in records(team)))
+            team.wait(good, "all are good", within=PATIENCE)
+            took, peak, verbs = time.monotonic() - begun, peak_mib(agent), requests(team)
+
+    changed = Counter(path for path in written(team) if "fieldManager=dsgitops&" in path)
+    assert len(changed) == DAEMONSETS
+    assert set(changed.values()) == {1}
+    assert verbs["get"] < 5
+    assert peak < PEAK_MIB_MAX
+    prove(
+        scenario=f"{DAEMONSETS} DaemonSets from empty",
+        nodes=f"{NODES} kwok",
+        outcome=f"all made after {applied:.0f} s and good after {took:.0f} s,"
+        f" peak {peak:.0f} MiB, requests: {said(verbs)}",
+        writes=len(written(team)),
+        restarted="none",
+    )
+
+
+def is_good(record, commit):
+    return record["phase"] == "Idle" and record["commit"].endswith(commit)
+
+
+def written(team):
+    """Return the paths of the writes to DaemonSets and pods that took effect."""
+    return [
+        each.path
+        for each in team.plane.requests("dsgitops")
+        if each.changed and f"/{team.namespace}/" in each.path and "apps/v1" in each.path
+    ]
+
+
+@pytest.mark.timeout(900)
+def test_a_bad_commit_on_1000_nodes_costs_one_pod(plane, tmp_path, prove):
+    for first in range(NODES, MANY_NODES, BATCH):
+        plane.add_nodes(min(BATCH, MANY_NODES - first), first=first)
+    with team_on(plane, tmp_path, nodes=MANY_NODES) as team:
+        good = team.commit(everywhere(team))
+        with team.agent() as agent:
+            team.wait(every(2, lambda: is_good(team.record(), good)), "it is good", within=PATIENCE)
+            before, since = {pod.node: pod.uid for pod in team.fleet()}, datetime.now(UTC)
+            began = peak_mib(agent)
+            greedy = {"requests": {"cpu": "64"}}
+            team.commit(everywhere(team, image=NEW, resources=greedy))
+            team.wait(every(1, lambda: team.record()["phase"] == "Held"), "it is rolled back")
+            team.wait(every(2, team.all_ready), "every pod is ready again")
+            peak, verbs = peak_mib(agent), requests(team, since)
+            after = {pod.node: pod.uid for pod in team.fleet()}
+
+    (held,) = team.record()["quarantine"]
+    (rollback,) = team.rollbacks("agent")
+    (deleted,) = (each.at for each in plane.requests("dsgitops") if each.verb == "delete")
+    assert [node for node in after if after[node] != before[node]] == held["nodes"]
+    assert peak < PEAK_MIB_MAX
+    prove(
+        scenario="a bad commit on a large fleet",
+        nodes=f"{MANY_NODES} kwok",
+        outcome=f"RolledBack, {held['class']}; {began:.0f} MiB before it, peak {peak:.0f} MiB,"
+        f" requests: {said(verbs)}",
+        detected=(rollback - deleted).total_seconds(),
+        writes=sum(1 for each in plane.requests("dsgitops") if each.at >= since and each.changed),
+        restarted="1 + 1",
+    )
+
+
+def everywhere(team, **container):
+    """Return a manifest for all nodes."""
+    found = team.manifest(**container)
+    del found["spec"]["template"]["spec"]["nodeSelector"]
+    return found
