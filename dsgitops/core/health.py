@@ -26,6 +26,7 @@ from dsgitops.core.model import (
     Verdict,
 )
 from dsgitops.core.signals import Weight
+from dsgitops.core.wording import in_our_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -456,7 +457,7 @@ def _most_named(looks: list[Look]) -> FailureClass | None:
 
 def _evidence_of(look: Look) -> Evidence:
     signal = look.signal
-    message = signal.message if signal else ""
+    message = in_our_words(signal.failure_class, signal.message) if signal else ""
     if look.state is NodeState.BAD_NODE and not look.node.is_ready:
         message = f"the node's Ready condition is {look.node.ready}"
     return Evidence(

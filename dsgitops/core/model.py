@@ -548,7 +548,7 @@ class Observed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """Why a node counts as it does: what a person would quote."""
+    """Why a node counts as it does."""
 
     node: str
     pod: str = ""
@@ -556,7 +556,7 @@ class Evidence:
     failure_class: FailureClass | None = None
     container: str = ""
     message: str = ""
-    """From the kubelet or an Event, cut to 256 characters."""
+    """In words of ours (`core/wording.py`): what others said may hold secrets."""
     restarts: int = 0
     since: datetime | None = None
     voting: bool = False
