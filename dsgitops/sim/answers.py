@@ -10,9 +10,9 @@ from dsgitops.ports import Response
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from dsgitops.sim.causes import Cause
     from dsgitops.sim.resources import Resource
     from dsgitops.sim.schema import Object
-    from dsgitops.sim.validation import Cause
 
 
 class Refused(Exception):
@@ -111,16 +111,29 @@ def no_such_path() -> Refused:
     return Refused(status(404, "NotFound", message, {}))
 
 
-def already_exists(resource: Resource, name: str) -> Refused:
-    """Return 409 of a name that is taken."""
+def already_exists(resource: Resource, name: str, *, leaving: bool = False) -> Refused:
+    """Return 409 of a name that is taken, perhaps by an object that is being deleted."""
     message = f'{resource.qualified} "{name}" already exists'
+    message = f"object is being deleted: {message}" if leaving else message
     return Refused(status(409, "AlreadyExists", message, _details(resource, name)))
 
 
-def conflict(resource: Resource, name: str, why: str) -> Refused:
-    """Return 409 of a precondition."""
-    message = f'Operation cannot be fulfilled on {resource.qualified} "{name}": {why}'
-    return Refused(status(409, "Conflict", message, _details(resource, name)))
+def conflict(resource: Resource, name: str, why: str, *, of_kind: bool = False) -> Refused:
+    """Return 409 of a precondition.
+
+    Args:
+        resource: Of what.
+        name: Of which.
+        why: The end of the message.
+        of_kind: Name the kind where others name the resource, as deletes do.
+    """
+    details = _details(resource, name)
+    qualified = resource.qualified
+    if of_kind:
+        details |= {"kind": resource.kind}
+        qualified = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
+    message = f'Operation cannot be fulfilled on {qualified} "{name}": {why}'
+    return Refused(status(409, "Conflict", message, details))
 
 
 MODIFIED = (
@@ -138,7 +151,7 @@ def invalid(resource: Resource, name: str, causes: Sequence[Cause]) -> Refused:
     listed = [f"{each.field}: {each.message}" for each in dict.fromkeys(causes)]
     joined = listed[0] if len(listed) == 1 else "[" + ", ".join(listed) + "]"
     kind = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
-    details: Object = {"name": name}
+    details: Object = {"name": name} if name else {}
     if resource.group:
         details["group"] = resource.group
     details |= {

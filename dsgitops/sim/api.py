@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from dsgitops.sim import answers, bodies, discovery, reads, validation
+from dsgitops.sim import answers, bodies, causes, checks, discovery, reads
 from dsgitops.sim.access import Account
 from dsgitops.sim.checks import APPLY, Options
 from dsgitops.sim.deletion import Deleter
@@ -216,9 +216,11 @@ class ApiServer:
             self.account.check("create", where)
 
     def _delete(self, request: Request, where: Route, *, dry_run: bool) -> Response:
-        given = bodies.mapping(request.body) if request.body.strip() else {}
-        options = _delete_options(request.query) | given
-        dry_run = dry_run or "All" in (given.get("dryRun") or ())
+        options = _delete_options(request.query)
+        if request.body.strip():  # then the query does not count
+            options = bodies.mapping(request.body)
+            dry_run = "All" in (options.get("dryRun") or ())
+        checks.propagation(options)
         if where.name:
             self.account.check("delete", where)
             written = self._deleter.delete(where, options, dry_run=dry_run)
@@ -287,7 +289,7 @@ class ApiServer:
             message = (
                 "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
             )
-            cause = validation.Cause(validation.FORBIDDEN, "resourceVersionMatch", message)
+            cause = causes.Cause(causes.FORBIDDEN, "resourceVersionMatch", message)
             raise answers.invalid_options("ListOptions", cause)
         self._send_present(watch, where)
         if watch.terms.bookmarks:
@@ -322,10 +324,10 @@ def _options(request: Request, headers: Mapping[str, str]) -> Options:
     query = request.query
     dry_run = query.get("dryRun", "")
     if dry_run not in ("", "All"):
-        cause = validation.Cause(
-            validation.NOT_SUPPORTED,
+        cause = causes.Cause(
+            causes.NOT_SUPPORTED,
             "dryRun",
-            f'Unsupported value: {json.dumps(dry_run)}: supported values: "All"',
+            f'Unsupported value: {json.dumps([dry_run])}: supported values: "All"',
         )
         kinds = {"PATCH": "PatchOptions", "POST": "CreateOptions", "PUT": "UpdateOptions"}
         raise answers.invalid_options(kinds.get(request.method, "DeleteOptions"), cause)

@@ -6,15 +6,15 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from dsgitops.sim import answers, validation
+from dsgitops.sim import answers, causes, defaults, schema, validation
 from dsgitops.sim.resources import DAEMON_SETS, NEW_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from dsgitops.sim.causes import Cause
     from dsgitops.sim.resources import Resource, Route
     from dsgitops.sim.schema import Object
-    from dsgitops.sim.validation import Cause
 
 APPLY = "application/apply-patch+yaml"
 STRATEGIC = "application/strategic-merge-patch+json"
@@ -56,6 +56,11 @@ def identity(route: Route, given: Object, *, what: str) -> None:
             "the namespace of the provided object does not match the namespace sent on the request"
         )
     name = metadata.get("name")
+    if what == "PUT" and not name:
+        raise answers.bad_request(
+            f"the name of the object ({route.name} based on URL) was undeterminable: "
+            "name must be provided"
+        )
     if what != "POST" and name not in (None, "", route.name):
         raise answers.bad_request(
             f"the name of the object ({name}) does not match the name on the URL ({route.name})"
@@ -83,24 +88,64 @@ def patch_options(media: str, options: Options) -> None:
     """
     if media == APPLY and not options.named_manager:
         message = "Required value: is required for apply patch"
-        cause = validation.Cause(validation.REQUIRED, "fieldManager", message)
+        cause = causes.Cause(causes.REQUIRED, "fieldManager", message)
         raise answers.invalid_options("PatchOptions", cause)
     if media != APPLY and options.force is not None:
         message = "Forbidden: may not be specified for non-apply patch"
-        cause = validation.Cause(validation.FORBIDDEN, "force", message)
+        cause = causes.Cause(causes.FORBIDDEN, "force", message)
         raise answers.invalid_options("PatchOptions", cause)
 
 
 def version(resource: Resource, live: Object, new: Object) -> None:
     """Check the version that the body carries; "" and "0" are none at all."""
     given = new["metadata"].get("resourceVersion") or "0"
-    if not str(given).isdigit():
-        raise answers.internal(
-            f'resourceVersion: Invalid value: "{given}": strconv.ParseUint: parsing "{given}": '
-            "invalid syntax"
-        )
+    readable_version(given)
     if given not in ("0", live["metadata"]["resourceVersion"]):
         raise answers.conflict(resource, live["metadata"]["name"], answers.MODIFIED)
+
+
+def readable_version(given: str) -> None:
+    """Check that a version is a number.
+
+    Raises:
+        Refused: 500.
+    """
+    if not str(given).isdigit():
+        raise answers.internal(f'strconv.ParseUint: parsing "{given}": invalid syntax')
+
+
+def replaced_uid(route: Route, live: Object, given: Object, options: Options) -> None:
+    """Check the uid of a PUT, which is a precondition; a patch's is a field that must not change.
+
+    Raises:
+        Refused: 409.
+    """
+    uid, own = (given.get("metadata") or {}).get("uid"), live["metadata"]["uid"]
+    if uid and uid != own:
+        key = f"/{route.resource.plural}/{route.namespace}/{route.name}"
+        key = key if options.dry_run else f"/registry{key}"
+        why = (
+            f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, "
+            f"AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, "
+            f"UID in object meta: {own}"
+        )
+        raise answers.conflict(route.resource, route.name, why)
+
+
+def propagation(options: Object) -> None:
+    """Check how a delete wants to treat what hangs on the object.
+
+    Raises:
+        Refused: 422.
+    """
+    policy = options.get("propagationPolicy")
+    if policy not in (None, "Foreground", "Background", "Orphan"):
+        message = (
+            f'Unsupported value: {json.dumps(policy)}: supported values: "Foreground", '
+            '"Background", "Orphan", "nil"'
+        )
+        cause = causes.Cause(causes.NOT_SUPPORTED, "propagationPolicy", message)
+        raise answers.invalid_options("DeleteOptions", cause)
 
 
 def size(new: Object) -> None:
@@ -124,27 +169,56 @@ def refuse_strictly(resource: Resource, problems: list[str], patch: bytes | None
         raise answers.bad_request(
             f'{resource.kind} in version "v1" cannot be handled as a {resource.kind}: {joined}'
         )
+    raise _unfit_patch(patch, joined)
+
+
+def convertible(resource: Resource, patched: Object, patch: bytes) -> None:
+    """Check that what a strategic merge made is of the resource's type.
+
+    Raises:
+        Refused: 422 of the patch; what other ways made is a 400.
+    """
+    if not (patched.get("metadata") or {}).get("name") or not patched.get("apiVersion"):
+        raise answers.bad_request("name must be provided")
+    if patched.get("kind") != resource.kind:
+        raise _unfit_patch(patch, "no such conversion")
+    try:
+        clean = schema.decoded(resource.type, patched, schema.Strictness())
+        defaults.normalised(resource.type, clean)
+    except (schema.Mismatch, defaults.BadQuantity) as error:
+        raise _unfit_patch(patch, str(error)) from None
+
+
+def appliable(resource: Resource, config: Object) -> None:
+    """Check what an apply's schema lets through and the type does not: broken quantities.
+
+    Raises:
+        Refused: 500.
+    """
+    try:
+        clean = schema.decoded(resource.type, config, schema.Strictness())
+        defaults.normalised(resource.type, clean)
+    except (schema.Mismatch, defaults.BadQuantity) as error:
+        raise answers.internal(str(error)) from None
+
+
+def _unfit_patch(patch: bytes, why: str) -> answers.Refused:
     quoted = json.dumps(patch.decode(errors="replace"))
-    cause = validation.Cause(validation.INVALID, "patch", f"Invalid value: {quoted}: {joined}")
-    raise answers.Refused(
-        answers.status(
-            422,
-            "Invalid",
-            f' "" is invalid: patch: {cause.message}',
-            {"causes": [{"reason": cause.reason, "message": cause.message, "field": cause.field}]},
-        )
-    )
+    cause = causes.Cause(causes.INVALID, "patch", f"Invalid value: {quoted}: {why}")
+    listed = {"reason": cause.reason, "message": cause.message, "field": cause.field}
+    message = f' "" is invalid: patch: {cause.message}'
+    return answers.Refused(answers.status(422, "Invalid", message, {"causes": [listed]}))
 
 
-def causes(resource: Resource, new: Object, old: Object | None) -> Iterable[Cause]:
+def mistakes(resource: Resource, new: Object, old: Object | None) -> Iterable[Cause]:
     """Yield what is wrong with an object that is to be stored; `old` is None to create."""
     if old is not None:
         yield from validation.metadata_update(old, new)
     yield from validation.metadata(new, namespaced=resource.namespaced)
     if resource is DAEMON_SETS:
-        yield from validation.daemon_set(new)
         if old is not None:
             yield from validation.daemon_set_update(old, new)
+        yield from validation.daemon_set(new)
     elif resource is NEW_EVENTS:
         yield from validation.event(new) if old is None else validation.event_update(old, new)
     elif resource.plural == "controllerrevisions" and old is not None:

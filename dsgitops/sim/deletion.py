@@ -142,14 +142,14 @@ def _check_preconditions(resource: Resource, live: Object, wanted: Mapping[str, 
             f"the UID in the precondition ({uid}) does not match the UID in record "
             f"({metadata['uid']}). The object might have been deleted and then recreated"
         )
-        raise answers.conflict(resource, metadata["name"], why)
+        raise answers.conflict(resource, metadata["name"], why, of_kind=True)
     if version is not None and version != metadata["resourceVersion"]:
         why = (
             f"the ResourceVersion in the precondition ({version}) does not match the "
             f"ResourceVersion in record ({metadata['resourceVersion']}). The object might have "
             "been modified"
         )
-        raise answers.conflict(resource, metadata["name"], why)
+        raise answers.conflict(resource, metadata["name"], why, of_kind=True)
 
 
 def _grace(live: Object, options: Mapping[str, Any]) -> int:

@@ -97,6 +97,11 @@ class Comparison:
         """Return what the new object has and the old one has not, or otherwise."""
         return self.added | self.modified
 
+    @property
+    def differs(self) -> bool:
+        """Whether the objects are not the same."""
+        return bool(self.added or self.modified or self.removed)
+
 
 # ---------------------------------------------------------------------------- the two operations
 
@@ -122,9 +127,14 @@ def applied(
     merged = _merged(of, live, config)
     sets[owner] = without(field_set(of, config), write.reset)
     pruned = _pruned(of, merged, sets, last)
-    sets = _resolved(sets, owner, compare(of, live, pruned), write)
+    comparison = compare(of, live, pruned)
+    sets = _resolved(sets, owner, comparison, write)
     if owner in sets:
         sets[owner] = sets[owner] - _UNTRACKED
+        if not sets[owner]:
+            del sets[owner]
+    if not comparison.differs:  # then a new entry has no time, and an old one keeps its own
+        return pruned, Managed(sets, {each: managed.times.get(each, "") for each in sets})
     return pruned, _stamped(sets, managed.times, write)
 
 
@@ -249,7 +259,7 @@ def named(of: Type, paths: Fields) -> Fields:
 
 
 def removed(of: Type, value: Any, paths: Iterable[Path]) -> Any:  # noqa: ANN401 - any JSON
-    """Return the value without the items at these paths; what becomes empty goes as well."""
+    """Return the value without the items at these paths; what becomes empty stays, empty."""
     tree: Tree = {}
     for path in paths:
         node = tree
@@ -270,7 +280,7 @@ def _removed(of: Type, value: Any, tree: Tree) -> Any:  # noqa: ANN401 - any JSO
                 kept_map[name] = each
             elif "." not in below:
                 kept_map[name] = _removed(child(of, f"f:{name}"), each, below)
-        return kept_map or None  # what became empty is null, and null is dropped
+        return kept_map
     kept_list: list[Any] = []
     for each in value:
         below = tree.get(_segment(of, each))
@@ -278,7 +288,7 @@ def _removed(of: Type, value: Any, tree: Tree) -> Any:  # noqa: ANN401 - any JSO
             kept_list.append(each)
         elif "." not in below:
             kept_list.append(_removed(child(of, ""), each, below))
-    return kept_list or None
+    return kept_list
 
 
 # ---------------------------------------------------------------------------- walking
@@ -346,7 +356,7 @@ def _compare(of: Type, old: Any, new: Any, path: Path, into: _Sinks) -> None:  #
 
 
 def _is_leaf(of: Type, old: Any, new: Any) -> bool:  # noqa: ANN401 - any JSON
-    if isinstance(of, Scalar) or of.atomic:
+    if isinstance(of, Scalar) or of.atomic or isinstance(old, tuple) or isinstance(new, tuple):
         return True
     return not _filled(old) and not _filled(new)
 
@@ -363,7 +373,16 @@ def _children(of: Type, value: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSO
     if isinstance(value, dict):
         return {f"f:{name}": each for name, each in value.items()}
     if isinstance(value, list) and isinstance(of, ListType):
-        return {_segment(of, each): each for each in value}
+        found: dict[str, Any] = {}
+        for each in value:
+            segment = _segment(of, each)
+            if segment not in found:
+                found[segment] = each
+            elif isinstance(found[segment], tuple):
+                found[segment] = (*found[segment], each)
+            else:  # elements of one key are compared and owned together
+                found[segment] = (found[segment], each)
+        return found
     return {}
 
 
@@ -528,6 +547,11 @@ def _members(tree: Tree, path: Path) -> Iterator[Path]:
             yield from _members(below, (*path, key))
 
 
+def _members_first(path: Path) -> list[tuple[bool, str]]:
+    """Return where a path stands in a set: what has nothing below it comes before what has."""
+    return [(at < len(path) - 1, segment) for at, segment in enumerate(path)]
+
+
 def conflict_texts(conflicts: Conflicts) -> tuple[str, list[Object]]:
     """Return the message and the causes of a 409, as the API server words them."""
     by_owner = sorted(conflicts.by_owner.items(), key=lambda each: each[0].shown())
@@ -535,7 +559,7 @@ def conflict_texts(conflicts: Conflicts) -> tuple[str, list[Object]]:
     parts: list[str] = []
     causes: list[Object] = []
     for owner, paths in by_owner:
-        names = sorted(shown(path) for path in paths)
+        names = [shown(path) for path in sorted(paths, key=_members_first)]
         if len(names) == 1:
             parts.append(f"conflict with {owner.shown()}: {names[0]}")
         else:

@@ -16,8 +16,13 @@ from typing import Any
 Object = dict[str, Any]
 Path = tuple[str, ...]
 
-KEY_DEFAULTS = {"protocol": "TCP"}
-"""Key fields of list elements that have a default in the schema."""
+KEY_DEFAULTS: dict[str, str | int] = {
+    "protocol": "TCP",
+    **dict.fromkeys(("name", "mountPath", "devicePath", "topologyKey", "whenUnsatisfiable"), ""),
+    **dict.fromkeys(("type", "ip", "uid"), ""),
+    "containerPort": 0,
+}
+"""Key fields of list elements that have a default in the schema; required ones are empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +171,7 @@ def check_typed(of: Type, value: Any, path: Path = ()) -> None:  # noqa: ANN401 
 
 def _check_map(of: Struct | Map, value: Any, path: Path) -> None:  # noqa: ANN401
     if not isinstance(value, dict):
-        raise Mismatch(f"{shown(path)}: expected map, got {_go(value)}")
+        raise Mismatch(f"{shown(path)}: expected map, got {_go_plainly(value)}")
     for name, each in value.items():
         if isinstance(of, Struct) and name not in of.fields:
             raise Mismatch(f"{shown((*path, f'f:{name}'))}: field not declared in schema")
@@ -175,7 +180,7 @@ def _check_map(of: Struct | Map, value: Any, path: Path) -> None:  # noqa: ANN40
 
 def _check_list(of: List, value: Any, path: Path) -> None:  # noqa: ANN401
     if not isinstance(value, list):
-        raise Mismatch(f"{shown(path)}: expected list, got {_go(value)}")
+        raise Mismatch(f"{shown(path)}: expected list, got {_go_plainly(value)}")
     seen: set[str] = set()
     for index, each in enumerate(value):
         segment: str | None = f"i:{index}"
@@ -215,7 +220,10 @@ _WANTED = {
 def _check_scalar(of: Scalar, value: Any, path: Path) -> None:  # noqa: ANN401
     if not fits(of, value):
         wanted = _WANTED.get(of.name, "scalar")
-        raise Mismatch(f"{shown(path)}: expected {wanted}, got {_go(value)}")
+        got = _go(value) if wanted == "string" else _go_plainly(value)
+        if of.name in ("int", "number"):
+            got = _go_type(value)
+        raise Mismatch(f"{shown(path)}: expected {wanted}, got {got}")
 
 
 def fits(of: Scalar, value: Any) -> bool:  # noqa: ANN401 - any JSON
@@ -235,6 +243,20 @@ def fits(of: Scalar, value: Any) -> bool:  # noqa: ANN401 - any JSON
 def _go(value: Any) -> str:  # noqa: ANN401 - any JSON
     """Return a value as Go prints it in the API server's messages."""
     return f"&value.valueUnstructured{{Value:{_go_value(value)}}}"
+
+
+def _go_plainly(value: Any) -> str:  # noqa: ANN401 - any JSON
+    """Return a value as Go prints it where the message does not ask for its syntax."""
+    return "&{" + _go_value(value).replace('"', "") + "}"
+
+
+def _go_type(value: Any) -> str:  # noqa: ANN401 - any JSON
+    """Return Go's type of a JSON value."""
+    if isinstance(value, dict):
+        return "map[string]interface {}"
+    if isinstance(value, list):
+        return "[]interface {}"
+    return "bool" if isinstance(value, bool) else "string"
 
 
 def _go_value(value: Any) -> str:  # noqa: ANN401 - any JSON
@@ -266,7 +288,7 @@ def decoded(of: Type, value: Any, found: Strictness, path: str = "") -> Any:  # 
         Mismatch: A value of the wrong type.
     """
     if isinstance(of, Scalar):
-        if not fits(of, value):
+        if not fits(of, value) or (of.name == "int" and value != int(value)):
             raise Mismatch(
                 f"json: cannot unmarshal {_json_name(value)} into Go struct field "
                 f"{path} of type {of.name}"
@@ -282,8 +304,10 @@ def decoded(of: Type, value: Any, found: Strictness, path: str = "") -> Any:  # 
             raise Mismatch(
                 f"json: cannot unmarshal {_json_name(value)} into Go struct field {path}"
             )
+        zero = isinstance(of.element, Struct)  # null in a list of structs is an empty one
         return [
-            decoded(of.element, each, found, f"{path}[{index}]") for index, each in enumerate(value)
+            decoded(of.element, {} if each is None and zero else each, found, f"{path}[{index}]")
+            for index, each in enumerate(value)
         ]
     if not isinstance(value, dict):
         raise Mismatch(f"json: cannot unmarshal {_json_name(value)} into Go struct field {path}")

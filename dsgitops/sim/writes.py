@@ -82,7 +82,7 @@ class Writer:
         resource = route.resource
         metadata = dict(given.get("metadata") or {})
         if metadata.get("resourceVersion"):
-            raise answers.bad_request("resourceVersion should not be set on objects to be created")
+            raise answers.internal("resourceVersion should not be set on objects to be created")
         if route.namespace is not None:
             metadata["namespace"] = route.namespace
         new, warnings = self._kept(resource, {**given, "metadata": metadata}, options, duplicates)
@@ -106,9 +106,11 @@ class Writer:
             status = resource.empty.get("status")
             new = {**new, "status": status} if resource is not NAMESPACES else _active(new)
         self._validate(resource, new, None)
+        taken = self._live(replace(route, name=new["metadata"].get("name", "")))
+        if taken is not None:
+            leaving = "deletionTimestamp" in taken["metadata"]
+            raise answers.already_exists(resource, new["metadata"]["name"], leaving=leaving)
         if options.dry_run:
-            if self._live(replace(route, name=new["metadata"].get("name", ""))) is not None:
-                raise answers.already_exists(resource, new["metadata"]["name"])
             return Written(201, served(resource, self._rehearsed(new)))
         return Written(201, served(resource, self._stored_new(resource, new)))
 
@@ -161,10 +163,11 @@ class Writer:
         if live is None:
             if route.resource.plural == "leases":
                 return self.create(route, body, options)
+            self._kept(route.resource, given, options, duplicates)  # it is read before looked for
             raise answers.not_found(route.resource, route.name)
+        self._kept(route.resource, given, options, duplicates)
+        checks.replaced_uid(route, live, given, options)
         metadata = {**(given.get("metadata") or {}), "name": route.name}
-        if not metadata.get("managedFields"):
-            metadata["managedFields"] = live["metadata"].get("managedFields")
         return self._updated(route, live, {**given, "metadata": metadata}, options, duplicates)
 
     # ------------------------------------------------------------------ patch
@@ -192,6 +195,7 @@ class Writer:
         if live is None:
             raise answers.not_found(route.resource, route.name)
         patched = _patched(route.resource, media, live, patch)
+        checks.convertible(route.resource, patched, body)
         return self._updated(route, live, patched, options, duplicates, patch=body)
 
     def _updated(  # noqa: PLR0913 - all of one request
@@ -208,12 +212,18 @@ class Writer:
         resource = route.resource
         checks.identity(route, given, what="PATCH")
         new, warnings = self._kept(resource, given, options, duplicates, patch=patch)
+        said = _template_count(new)
         new = _merged_endpoint(route, live, new)
         entries = (given.get("metadata") or {}).get("managedFields")
+        if entries is None:  # who does not know of them does not wipe them
+            entries = live["metadata"].get("managedFields")
         base = fields.read(entries)
         write = self._write(resource, options, "Update", route.subresource)
         if base.sets:
-            base = fields.updated(resource.type, _bare(live), _bare(new), base, write)
+            counted = new
+            if resource is DAEMON_SETS and not route.subresource:
+                counted = _with_template_count(new, said)
+            base = fields.updated(resource.type, _bare(live), _bare(counted), base, write)
         new = _with_entries(new, base)
         return replace(self._committed(route, live, new, options), warnings=warnings)
 
@@ -248,11 +258,17 @@ class Writer:
                 "and no existing object was found"
             )
             raise answers.conflict(resource, route.name, why)
+        version = (config.get("metadata") or {}).get("resourceVersion")
+        checks.readable_version(version or "0")
         merged, managed = fields.applied(
             resource.type, resource.empty_object(), config, fields.Managed(), write
         )
         new, _ = self._kept(resource, merged, options, [])
-        return self._created(route, new, managed, options)
+        made = self._created(route, new, managed, options)
+        if options.dry_run and version:  # a dry run gives back what it was given
+            metadata = {**made.object["metadata"], "resourceVersion": version}
+            made = replace(made, object={**made.object, "metadata": metadata})
+        return made
 
     def _config(self, route: Route, body: bytes, options: Options, live: Object | None) -> Object:
         """Return the checked body of an apply, with the URL's name and namespace."""
@@ -279,6 +295,7 @@ class Writer:
                 f"failed to create typed patch object ({where}; {route.resource.api_version}, "
                 f"Kind={route.resource.kind}): {mismatch}"
             ) from None
+        checks.appliable(route.resource, config)
         if live is None and not given.get("name"):
             raise answers.bad_request(
                 f"the name of the object ({route.name} based on URL) was undeterminable: "
@@ -305,14 +322,14 @@ class Writer:
 
     def _stored(self, resource: Resource, new: Object) -> Object:
         checks.size(new)
-        saved = served(resource, self._store.update(resource.plural, stored(resource, new)))
-        metadata = saved["metadata"]
-        if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
-            if metadata.get("deletionGracePeriodSeconds"):
-                return saved
+        metadata = new["metadata"]
+        graceful = metadata.get("deletionGracePeriodSeconds")
+        if metadata.get("deletionTimestamp") and not metadata.get("finalizers") and not graceful:
+            # nothing holds it any more: it goes without being written first
             namespace = metadata.get("namespace") or ""
             self._store.remove(resource.plural, namespace, metadata["name"])
-        return saved
+            return new
+        return served(resource, self._store.update(resource.plural, stored(resource, new)))
 
     def _admitted(self, verb: str, resource: Resource, new: Object, old: Object | None) -> Object:
         for hook in self._hooks:
@@ -327,9 +344,9 @@ class Writer:
         return new
 
     def _validate(self, resource: Resource, new: Object, old: Object | None) -> None:
-        causes = list(checks.causes(resource, new, old))
-        if causes:
-            raise answers.invalid(resource, new["metadata"].get("name", ""), causes)
+        mistakes = list(checks.mistakes(resource, new, old))
+        if mistakes:
+            raise answers.invalid(resource, new["metadata"].get("name", ""), mistakes)
 
     def _kept(
         self,
@@ -405,11 +422,15 @@ def _patched(resource: Resource, media: str, live: Object, patch: Any) -> Object
             patched = patches.strategic(resource.type, live, patch)
     except patches.TestFailed:
         raise answers.rejected_patch() from None
+    except patches.Unmergeable as error:
+        raise answers.internal(str(error)) from None
+    except patches.NoPatch as error:
+        raise answers.bad_request(str(error)) from None
     except patches.BadPatch as error:
         if media == checks.JSON_PATCH:
             raise answers.rejected_patch() from None
         raise answers.bad_request(str(error)) from None
-    return {"metadata": {}} | bodies.shaped(patched)
+    return bodies.shaped(patched)
 
 
 def _merged_endpoint(route: Route, live: Object, new: Object) -> Object:
@@ -464,6 +485,19 @@ def _with_generation(resource: Resource, new: Object, old: Object | None = None)
     if resource is DAEMON_SETS:
         metadata["annotations"] = annotations | {defaults.TEMPLATE_GENERATION: str(templates)}
     return {**new, "metadata": metadata}
+
+
+def _template_count(obj: Object) -> str:
+    """Return the template generation that an object says it has; Kubernetes takes none for 0."""
+    return str((obj["metadata"].get("annotations") or {}).get(defaults.TEMPLATE_GENERATION) or "0")
+
+
+def _with_template_count(obj: Object, count: str) -> Object:
+    annotations = {
+        **(obj["metadata"].get("annotations") or {}),
+        defaults.TEMPLATE_GENERATION: count,
+    }
+    return {**obj, "metadata": {**obj["metadata"], "annotations": annotations}}
 
 
 def _active(namespace: Object) -> Object:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from contextlib import contextmanager
 
 import pytest
 from contract.client import Cluster
@@ -18,9 +19,43 @@ from dsgitops.adapters.kubernetes.transport import connect
 from dsgitops.sim.world import World
 
 _numbers = itertools.count(1)
+_CONTROLLERS = ("kwok", "scheduler", "controller-manager")
 _SETTLE_SECONDS = 40
 _QUIET_SECONDS = 0.5
 _STEP_SECONDS = 0.05
+
+
+@pytest.fixture(scope="session")
+def own_plane(request):
+    """A real control plane for what disturbs others, with two fake nodes."""
+    with _plane(request, 1) as plane:
+        plane.add_nodes(2)
+        yield plane
+
+
+@pytest.fixture(scope="module")
+def still_plane(request):
+    """A real API server where nothing happens by itself: no controller runs."""
+    with _plane(request, 3) as plane:
+        for name in _CONTROLLERS:
+            plane.parts[name].kill()
+        yield plane
+
+
+@contextmanager
+def _plane(request, kind):
+    if os.environ.get("DSGITOPS_CLUSTER") != "real":
+        pytest.skip("needs a real control plane: make cluster-test")
+    from cluster import binaries  # noqa: PLC0415 - nothing of it is needed elsewhere
+    from cluster.control_plane import index, running  # noqa: PLC0415
+
+    before = request.session.testsfailed
+
+    def failed():
+        return request.session.testsfailed > before
+
+    with running(binaries.cached(), index=index(kind), failed=failed) as plane:
+        yield plane
 
 
 @pytest.fixture

@@ -235,8 +235,10 @@ def test_paths_are_shown_as_the_api_server_shows_them(path, text):
     assert shown(path) == text
 
 
-def test_an_element_without_its_key_is_named():
+def test_an_element_without_its_key_has_the_empty_key_and_only_one_may():
     body = {"spec": {"template": {"spec": {"containers": [{"image": "x"}]}}}}
+    check_typed(DAEMON_SET, body)
+    body["spec"]["template"]["spec"]["containers"].append({"image": "y"})
 
-    with pytest.raises(Mismatch, match='omits key field "name"'):
+    with pytest.raises(Mismatch, match=r'containers: duplicate entries for key \[name=""\]'):
         check_typed(DAEMON_SET, body)

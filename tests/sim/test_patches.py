@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsgitops.sim.patches import BadPatch, TestFailed, json_patch, merge, strategic
+from dsgitops.sim.patches import BadPatch, TestFailed, Unmergeable, json_patch, merge, strategic
 from dsgitops.sim.schema import kind
 
 POD_SPEC = kind("PodSpec")
@@ -67,7 +67,7 @@ def test_a_json_patch_follows_rfc_6902(operations, result):
     "operation",
     [
         {"op": "remove", "path": "/x"},
-        {"op": "replace", "path": "/x", "value": 1},
+        {"op": "replace", "path": "/x/y", "value": 1},
         {"op": "add", "path": "/a/7", "value": 1},
         {"op": "shuffle", "path": "/a"},
         {"op": "add", "path": "a", "value": 1},
@@ -122,7 +122,20 @@ def test_the_order_of_elements_can_be_told():
 
     out = strategic(POD_SPEC, containers("a", "b", "c"), patch)
 
-    assert [each["name"] for each in out["containers"]] == ["c", "a", "b"]
+    assert [each["name"] for each in out["containers"]] == ["b", "c", "a"]  # b stood before c
+
+
+def test_an_order_that_the_patch_does_not_keep_is_refused():
+    patch = {"$setElementOrder/containers": [{"name": "a"}], **containers("b")}
+
+    with pytest.raises(Unmergeable, match="order in patch list"):
+        strategic(POD_SPEC, containers("a", "b"), patch)
+
+
+def test_what_a_patch_adds_stands_before_what_it_does_not_name():
+    out = strategic(POD_SPEC, containers("a"), containers("b"))
+
+    assert [each["name"] for each in out["containers"]] == ["b", "a"]
 
 
 def test_null_removes_and_retained_keys_drop_the_others():
@@ -147,7 +160,7 @@ def test_finalizers_are_a_set_from_which_names_can_be_deleted():
 
 
 def test_an_element_without_its_key_is_bad():
-    with pytest.raises(BadPatch, match="does not contain declared merge key: name"):
+    with pytest.raises(Unmergeable, match="does not contain declared merge key: name"):
         strategic(POD_SPEC, containers("a"), {"containers": [{"image": "y"}]})
 
 
