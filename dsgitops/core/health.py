@@ -424,8 +424,9 @@ _FINE = (NodeState.DESIRED, NodeState.OLD)
 _PASSES = re.compile(
     r"failed calling webhook|deadline exceeded|connection refused|timed out|timeout"
     r"|[Ii]nternal error|too many requests|being terminated|etcdserver|try again|retry after"
+    r'|not yet ready to handle|Post "https?://'
 )
-"""Refusals that say nothing about the pod."""
+"""Refusals that say nothing about the pod; the last one: the API server gave no answer at all."""
 
 
 def _is_of_rollout(refusal: Refusal, started: datetime, *, earlier: bool) -> bool:

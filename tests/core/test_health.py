@@ -277,8 +277,16 @@ def test_one_refusal_fails_while_a_node_waits_for_its_pod():
     assert whole.judge().verdict is Verdict.PROGRESSING
 
 
-def test_a_webhook_that_does_not_answer_refuses_nothing_yet():
-    message = "Internal error occurred: failed calling webhook: connection refused"
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Internal error occurred: failed calling webhook: connection refused",
+        'Error creating: Post "https://10.96.0.1:443/api/v1/namespaces/a/pods": unexpected EOF',
+        'Error creating: pods "agent-" is forbidden: not yet ready to handle request',
+    ],
+    ids=["a webhook", "an API server that went away", "one that just came back"],
+)
+def test_what_does_not_answer_refuses_nothing_yet(message):
     fleet = Rollout([old("b")], nodes=[node("a"), node("b")]).hear(refused(message))
 
     assert fleet.judge().verdict is Verdict.PROGRESSING
