@@ -215,7 +215,8 @@ class Outbox:
         with self._lock:
             has = self._confirmed.get(alert.id, set())
             lacking = [line for line in self.lines if line.channel.name not in has]
-        return all([line.put(alert) for line in lacking])
+        had_room = [line.put(alert) for line in lacking]  # each is asked, whatever the others say
+        return all(had_room)
 
     def is_delivered(self, alert: str) -> bool:
         """Whether every channel has confirmed the alert of this id."""
