@@ -23,6 +23,8 @@ PASSWORD = "a deploy token, with spaces & $signs"
 GOOD = {"command": ["httpd", "-f", "-p", "8080", "-h", "/www"]}
 CRASHES = {"command": ["sh", "-c", "sleep 0.2; exit 3"]}
 SHUTDOWN_SECONDS_MAX = 10
+PATIENCE = 240.0
+"""Seconds for one step: a busy machine starves kubelets, and then nobody is blamed for a while."""
 SLACK_SECONDS = 4
 """Until a kubelet, twice asked a second, has told that the pod is gone; less than what is left of
 the grace period of 15 s, at whose end the agent would be killed."""
@@ -110,13 +112,24 @@ def pod_of(plane):
     return found
 
 
+def wait_until_good(town, commit):
+    """As the team does, with more patience."""
+
+    def good():
+        record = town.record()
+        last = (record.get("lastGood") or {}).get("commit") or ""
+        return last.endswith(commit) and record.get("phase") == "Idle"
+
+    town.wait(good, f"{commit[:7]} is the last good commit", within=PATIENCE)
+
+
 def break_and_roll_back(town, good):
     """Let the good commit be everywhere, then break it; return the held content at the end."""
-    town.wait_until_good(good)
+    wait_until_good(town, good)
     before = {pod.node: pod.uid for pod in town.fleet()}
     bad = town.commit(town.manifest(**CRASHES), message="bad")
-    town.wait(lambda: town.record().get("phase") == "Held", "it is rolled back")
-    town.wait(town.all_ready, "all are ready again")
+    town.wait(lambda: town.record().get("phase") == "Held", "it is rolled back", within=PATIENCE)
+    town.wait(town.all_ready, "all are ready again", within=PATIENCE)
 
     (held,) = town.record()["quarantine"]
     assert (held["commit"].rpartition(":")[2], held["class"]) == (bad, "CrashLoop")
@@ -147,7 +160,7 @@ def test_the_image_rolls_a_bad_commit_back_from_a_pod_and_leaves_within_ten_seco
             ended = end_pod(plane)
             wait_until_ready(plane)
             fixed = town.commit(town.manifest(**GOOD, env=[{"name": "FIXED", "value": "1"}]))
-            town.wait_until_good(fixed)
+            wait_until_good(town, fixed)
 
             assert ended < SHUTDOWN_SECONDS_MAX + SLACK_SECONDS
     prove(
@@ -200,7 +213,11 @@ def test_every_command_of_the_operators_page_works_in_its_order(plane, town, tmp
         (page.folder / "ca.crt").write_text(Path(certificate).read_text())
         with telling(plane):
             page.run("Install", 0)
-            town.wait(lambda: (town.record().get("lastGood") or {}).get("commit"), "adopted")
+            town.wait(
+                lambda: (town.record().get("lastGood") or {}).get("commit"),
+                "adopted",
+                within=PATIENCE,
+            )
             said = page.run("Install", 1)
             assert "kube-system" in said
             assert good[:7] in said
@@ -210,11 +227,15 @@ def test_every_command_of_the_operators_page_works_in_its_order(plane, town, tmp
             page.run("Stop it for a while", 0)
             page.run("When an alert fires", 0)
             town.commit(town.manifest(**CRASHES), message="bad")
-            town.wait(lambda: town.record().get("phase") == "Held", "it is rolled back")
+            town.wait(
+                lambda: town.record().get("phase") == "Held", "it is rolled back", within=PATIENCE
+            )
             page.run("When an alert fires", 1, 2)
             town.commit(town.manifest(**GOOD), message="the revert")
-            town.wait(lambda: town.record().get("phase") == "Idle", "it is at rest")
-            town.wait(town.all_ready, "all are ready")
+            town.wait(
+                lambda: town.record().get("phase") == "Idle", "it is at rest", within=PATIENCE
+            )
+            town.wait(town.all_ready, "all are ready", within=PATIENCE)
         before = {pod.node: pod.uid for pod in town.fleet()}
         page.run("Remove it", 0, 1)
 
@@ -232,7 +253,7 @@ def test_every_command_of_the_operators_page_works_in_its_order(plane, town, tmp
 def run_by_hand(town):
     """Let the DaemonSet be there before the agent is; return its pods."""
     town.kubectl("create", "-f", "-", given=town.manifest(**GOOD))
-    town.wait(town.all_ready, "its pods are ready")
+    town.wait(town.all_ready, "its pods are ready", within=PATIENCE)
     return {pod.node: pod.uid for pod in town.fleet()}
 
 
