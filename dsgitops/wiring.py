@@ -10,6 +10,7 @@ import socket
 import threading
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -191,6 +192,8 @@ class Runtime:
     statuses: Statuses | None = None
     turned: float = 0.0
     """Monotonic time at which the last turn was completed, or the agent was built."""
+    leads_since: float | None = None
+    """Monotonic time since when we lead; None: we do not."""
     faults: dict[str, str] = field(default_factory=dict[str, str])
     """What was told of the watches and the Lease last."""
 
@@ -202,11 +205,28 @@ class Runtime:
             now = self.agent.clock.now()
             self._chat(now)
             self._tell_faults()
-            look = self.agent.turn() if self.lease.leading else self._stand_by(now)
+            look = self.agent.turn() if self._decides() else self._stand_by(now)
             self._complete()
             if self.woken.wait(self._pause(look)):
                 self.stopping.wait(BREATH_SECONDS)
         self._stop()
+
+    def _decides(self) -> bool:
+        """Whether we lead and have asked Git since: who led before may know a newer commit.
+
+        Without that we would go back to ours.  A poll that failed is an answer as well.
+        """
+        if not self.lease.leading:
+            self.leads_since = None
+            return False
+        if self.lease.term_left == inf:  # nobody is elected
+            return True
+        told = self.polls.told_as_of()
+        if self.leads_since is None:
+            self.leads_since = self.agent.clock.monotonic()
+            for name in told:
+                self.polls.poll_now(name)
+        return all(at >= self.leads_since for at in told.values())
 
     def settle(self, patience: timedelta) -> bool:
         """Turn until every source was read and nothing is left to do at this moment.

@@ -57,6 +57,8 @@ class _Polling:
     """Whether `poll_now` was called while one ran: what it had seen may be older."""
     completed: datetime | None = None
     completed_monotonic: float = field(default=0.0)
+    told_as_of: float = float("-inf")
+    """When the last poll began whose result can be taken; monotonic."""
 
 
 class Polls:
@@ -141,6 +143,11 @@ class Polls:
         with self._lock:
             return {name: each.completed for name, each in self._polling.items()}
 
+    def told_as_of(self) -> Mapping[str, float]:
+        """Return when each source's last poll began, well or not; monotonic.  `take` has it."""
+        with self._lock:
+            return {name: each.told_as_of for name, each in self._polling.items()}
+
     def stop(self, timeout: float = 5.0) -> bool:
         """Start no more polls; wait for running ones at most `timeout` seconds.
 
@@ -175,6 +182,8 @@ class Polls:
         self._results.put(
             Polled(source=name, tree=tree, error=error, at=at, seconds=ended - started)
         )
+        with self._lock:
+            polling.told_as_of = started
         self._wake()
         if again:
             self._advance(name)
