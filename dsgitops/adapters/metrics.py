@@ -204,6 +204,8 @@ class _Row:
     record_reason: Reason
     phase: Phase | None
     commit: str
+    pending: bool
+    """Whether Git has moved on and something holds it back."""
     counts: tuple[int, ...] | None
     """By node state, in the order of `NodeState`; None: at rest, the status says it."""
 
@@ -560,13 +562,14 @@ def _row(decision: Decision) -> _Row:
         record_reason=record.reason if record else decision.reason,
         phase=record.phase if record else None,
         commit=record.commit.rpartition(":")[2] if record else "",
+        pending=bool(decision.pending),
         counts=tuple(tally[state] for state in NodeState) if tally is not None else None,
     )
 
 
 def _standing(row: _Row, numbers: tuple[int, ...]) -> tuple[str, str]:
     blind = row.reason is Reason.CLUSTER_UNREACHABLE
-    sync = sync_of(row.phase, row.reason, unknown=blind)
+    sync = sync_of(row.phase, row.reason, unknown=blind, pending=row.pending)
     return sync, "Unknown" if blind else _health(row, numbers)
 
 

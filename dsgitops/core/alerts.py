@@ -11,7 +11,6 @@ process saw (`Seen`) is added where it is still known.
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
@@ -29,20 +28,8 @@ EVIDENCE_MAX = 20
 """Nodes of which evidence is told; of more, how many."""
 Level = Literal["fatal", "error", "warning", "info"]
 
-_OURS = re.compile(
-    r"ended \d+ times, last with exit code -?\d+ \([A-Za-z]{0,40}\)"
-    r"|killed by its (?:liveness|startup) probe, \d+ times so far"
-    r"|lost Ready \d+ times without a restart"
-    r"|(?:readiness|startup) probe: (?:HTTP \d{3}|connection refused|no such host"
-    r"|connection timed out|no answer in time|its command took too long|its command failed)"
-    r"|running and not ready|no container is running"
-    r"|the node's Ready condition is (?:True|False|Unknown)"
-)
-"""Evidence in words of ours (`core/signals.py`); anything else may quote a program."""
-
-
 _QUOTING = frozenset({Reason.ROLLING_BACK, Reason.ROLLOUT_FAILED})
-"""Decisions whose sentence quotes the kubelet."""
+"""Decisions whose sentence is about the failure, not about what became of it."""
 
 
 class Kind(StrEnum):
@@ -201,11 +188,6 @@ def fingerprint(alert: Alert, cluster: str) -> tuple[str, ...]:
     return (cluster, alert.ref.namespace, alert.ref.name, alert.digest, str(last))
 
 
-def in_our_words(message: str) -> str:
-    """Return an evidence's text if every word of it is ours, else ""."""
-    return message if _OURS.fullmatch(message) else ""
-
-
 # ---------------------------------------------------------------------------- the pieces
 
 
@@ -229,7 +211,7 @@ def _sign(each: Evidence) -> Sign:
         state=each.state,
         failure_class=each.failure_class or "",
         container=each.container,
-        what=in_our_words(each.message),
+        what=each.message,
         restarts=each.restarts,
         since=each.since,
     )
