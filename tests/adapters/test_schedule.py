@@ -168,6 +168,21 @@ def test_a_flood_of_poll_now_while_one_runs_is_one_more_poll(polls):
     assert remote.running_max == 1
 
 
+def test_a_poll_that_began_before_the_question_is_no_answer_to_it(polls):
+    gate = threading.Event()
+    remote = Remote("agents", gate=gate)
+    running = polls(remote, interval=60)
+    assert until(lambda: remote.running == 1)
+
+    asked = time.monotonic()
+    running.poll_now("agents")
+    assert running.told_as_of()["agents"] < asked
+    gate.set()
+
+    assert until(lambda: running.told_as_of()["agents"] >= asked)
+    assert len(running.take()) == 2
+
+
 def test_poll_now_for_an_unknown_source_does_nothing(polls):
     running = polls(Remote("agents"), interval=60)
 
