@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-ROWS = "DSGITOPS_PROOF_ROWS"
+ROWS = "PROOF_ROWS"
 """Where the workers of one run leave their rows; set by the run itself."""
 PAGE = "DSGITOPS_PROOF"
 """The page to write the table into, between its two marks; unset: it is printed only."""
