@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 Json = Any
 
 _STANDARD = ("cpu", "memory", "ephemeral-storage")
+_FIELDS = re.compile(
+    r"metadata\.(name|namespace|uid)|metadata\.(labels|annotations)\['[^']+'\]"
+    r"|spec\.(nodeName|serviceAccountName)|status\.(hostIPs?|podIPs?)"
+)
+"""What `fieldRef` may name in an environment variable (API reference, EnvVarSource)."""
 _SECRET_NAME = re.compile(
     r"(^|_)(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|PRIVATE_?KEY|SECRET_?KEY|CREDENTIALS)$",
     re.IGNORECASE,
@@ -158,12 +163,25 @@ def _check_env_value(
             "env-value",
             f"{spoken(pointer)}.valueFrom must name exactly one source",
         )
+    if isinstance(source, dict) and isinstance(reference := source.get("fieldRef"), dict):
+        _check_field(reference, f"{pointer}/valueFrom/fieldRef", findings)
     if isinstance(value, str) and value and _SECRET_NAME.search(name) and "$(" not in value:
         findings.warning(
             pointer,
             "inline-secret",
             f"variable {shown(name)} looks like a secret, and stands in Git in clear",
             "use valueFrom.secretKeyRef",
+        )
+
+
+def _check_field(reference: Mapping[str, Json], pointer: str, findings: Findings) -> None:
+    path = reference.get("fieldPath")
+    if isinstance(path, str) and not _FIELDS.fullmatch(path):
+        findings.error(
+            f"{pointer}/fieldPath",
+            "field-path",
+            f"{spoken(pointer)}.fieldPath is no field that an environment variable can take",
+            "metadata.name, spec.nodeName, status.podIP and their like",
         )
 
 
