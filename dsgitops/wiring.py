@@ -412,7 +412,7 @@ def runtime(
     Raises:
         UsageError: The settings name no folder for the mirrors.
     """
-    from dsgitops.adapters.clock import SystemClock  # noqa: PLC0415
+    from dsgitops.adapters.clock import ClusterClock, Dated  # noqa: PLC0415
     from dsgitops.adapters.hands import Pool  # noqa: PLC0415
     from dsgitops.adapters.kubernetes.cluster import KubernetesCluster  # noqa: PLC0415
     from dsgitops.adapters.kubernetes.dry import DryRun  # noqa: PLC0415
@@ -430,10 +430,10 @@ def runtime(
         raise UsageError("no folder for the mirrors", remedy="set cacheDir")
     woken = threading.Event()
     wake: Wake = woken.set
-    clock = SystemClock()
+    clock = ClusterClock()
     sources = {each.name: git_source(each, settings.cache_dir) for each in settings.sources}
     metrics = Metrics(clock, sources)
-    transport = CountedTransport(transport, metrics.requested)
+    transport = CountedTransport(Dated(transport, clock), metrics.requested)
     chatters = DaemonPool(CHATTERS)
     keeper = DaemonPool(1)  # of the Lease: lists that hang must not cost the leadership
     rng = Random()  # noqa: S311 - jitter: agents must not ask in step
