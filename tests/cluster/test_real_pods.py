@@ -13,11 +13,16 @@ from typing import TYPE_CHECKING
 import pytest
 from cluster.images import empty_registry
 from cluster.team import team_on
+from cluster.toll import watched
 
 if TYPE_CHECKING:
-    from cluster.team import Pod, Team
+    from datetime import datetime
+
+    from cluster.team import Team
+    from cluster.toll import Toll
 
 NODES = 3
+IMAGE, NEXT = "registry.example/agent:1", "registry.example/agent:2"
 GOOD = {"command": ["httpd", "-f", "-p", "8080", "-h", "/www"]}
 PROBE = {"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 1, "failureThreshold": 2}
 VIEW_SETTLES_SECONDS = 60
@@ -30,20 +35,12 @@ ROLLOUT = {
 }
 
 
-def manifest(team, name, image="registry.example/agent:1", **container):
+def manifest(team, name, image=IMAGE, **container):
     return team.manifest(name, image=image, **(GOOD | {"readinessProbe": PROBE} | container))
 
 
 def probe(**differs):
     return {"readinessProbe": PROBE | {"httpGet": PROBE["httpGet"] | differs}}
-
-
-def with_init(team, name, *command):
-    found = manifest(team, name)
-    found["spec"]["template"]["spec"]["initContainers"] = [
-        {"name": "prepare", "image": "registry.example/agent:1", "command": list(command)}
-    ]
-    return found
 
 
 EATS_MEMORY = {
@@ -75,11 +72,15 @@ def broken(team, name, registry):
         "no-program": {"command": ["/bin/nothing"]},
         "no-configmap": {"envFrom": [{"configMapRef": {"name": "nowhere"}}]},
         "memory": EATS_MEMORY,
+        "init": {},
         "liveness": {"livenessProbe": live},
     }
+    found = manifest(team, name, **({"image": NEXT} | made[name]))
     if name == "init":
-        return with_init(team, name, "false")
-    return manifest(team, name, **made[name])
+        found["spec"]["template"]["spec"]["initContainers"] = [
+            {"name": "prepare", "image": NEXT, "command": ["false"]}
+        ]
+    return found
 
 
 @dataclass
@@ -91,8 +92,22 @@ class Outcome:
     good: str
     """The good ControllerRevision."""
     kept: dict
-    worn: Pod
-    """The first pod of the bad one, and where it ran."""
+    toll: Toll
+    """What its nodes went through."""
+
+    @property
+    def bad_nodes(self) -> list[str]:
+        """Where a pod of the bad revision ever was."""
+        return sorted(set().union(*(self.toll.images[each] for each in self._bad)))
+
+    @property
+    def first_bad(self) -> datetime:
+        """When the first such pod was made."""
+        return min(self.toll.first[each] for each in self._bad)
+
+    @property
+    def _bad(self) -> list[str]:
+        return [each for each in self.toll.images if each != IMAGE]
 
 
 @dataclass
@@ -115,7 +130,7 @@ def story(real_plane, tmp_path_factory):
         ) as team,
     ):
         first = team.commit(*(manifest(team, name) for name in BREAKS), message="good")
-        with team.agent():
+        with watched(real_plane, team.namespace) as tolls, team.agent():
             begun = time.monotonic()
             for name in BREAKS:
                 team.wait_until_good(first, name)
@@ -124,8 +139,7 @@ def story(real_plane, tmp_path_factory):
             )
             before = {name: observed(team, name) for name in BREAKS}
             bad = team.commit(*(broken(team, name, registry) for name in BREAKS), message="bad")
-            worn = wait_for_bad_pods(team, before)
-            outcomes = {name: Outcome(*before[name], worn[name]) for name in BREAKS}
+            outcomes = {name: Outcome(*before[name], tolls[name]) for name in BREAKS}
             yield Story(team, bad, outcomes)
 
 
@@ -134,34 +148,18 @@ def observed(team, name):
     return {pod.node: pod.uid for pod in team.fleet(name)}, good, team.revision(good)
 
 
-def wait_for_bad_pods(team, before):
-    """Return the first pod of each that is of another revision, once it has a node."""
-    worn = {}
-
-    def all_worn():
-        for name, (_, good, _) in before.items():
-            for pod in team.fleet(name):
-                if not good.endswith(f"-{pod.revision}") and pod.node:
-                    worn.setdefault(name, pod)
-        return len(worn) == len(before)
-
-    team.wait(all_worn, "each has a pod of the bad revision")
-    return worn
-
-
 def test_a_good_commit_goes_out_over_real_nodes_one_by_one(real_team, prove):
     first = real_team.commit(manifest(real_team, "agent"), message="good")
     with real_team.agent() as agent:
         real_team.wait_until_good(first)
         before = real_team.fleet()
-        image = "registry.example/agent:2"
-        second = real_team.commit(manifest(real_team, "agent", image=image), message="second")
+        second = real_team.commit(manifest(real_team, "agent", NEXT), message="second")
         real_team.wait_until_good(second)
 
         after = real_team.fleet()
         reasons = agent.reasons("agent")
     assert [pod.node for pod in after] == [pod.node for pod in before]
-    assert all(pod.ready and pod.image == image for pod in after)
+    assert all(pod.ready and pod.image == NEXT for pod in after)
     prove(
         scenario="a good commit",
         nodes="3 real",
@@ -178,9 +176,8 @@ def test_a_kubelet_that_dies_in_mid_rollout_is_not_the_revisions_fault(
     first = real_team.commit(manifest(real_team, "agent"), message="good")
     with real_team.agent() as agent:
         real_team.wait_until_good(first)
-        image = "registry.example/agent:2"
-        second = real_team.commit(manifest(real_team, "agent", image=image), message="second")
-        updated = lambda: [pod for pod in real_team.fleet() if pod.ready and pod.image == image]  # noqa: E731
+        second = real_team.commit(manifest(real_team, "agent", NEXT), message="second")
+        updated = lambda: [pod for pod in real_team.fleet() if pod.ready and pod.image == NEXT]  # noqa: E731
         (canary,) = real_team.wait(updated, "the canary is ready")
         dead = next(node for node in real_plane.real_nodes if node.name != canary.node)
         dead.kill_kubelet()
@@ -190,7 +187,7 @@ def test_a_kubelet_that_dies_in_mid_rollout_is_not_the_revisions_fault(
         real_team.wait_until_good(second)
         reasons = agent.reasons("agent")
     assert real_team.all_ready()
-    assert {pod.image for pod in real_team.fleet()} == {image}
+    assert {pod.image for pod in real_team.fleet()} == {NEXT}
     assert "RollingBack" not in reasons
     assert not real_team.record().get("quarantine")
     prove(
@@ -211,9 +208,10 @@ def test_a_broken_commit_is_judged_rolled_back_and_costs_only_its_own_pods(story
 
     (held,) = team.record(name)["quarantine"]
     assert held["commit"].endswith(story.bad)
-    assert (held["class"], held["nodes"]) == (failure, [seen.worn.node])
+    assert (held["class"], held["nodes"]) == (failure, seen.bad_nodes)
     after = {pod.node: pod.uid for pod in team.fleet(name)}
-    assert [node for node in after if after[node] != seen.before[node]] == [seen.worn.node]
+    assert [node for node in after if after[node] != seen.before[node]] == seen.bad_nodes
+    assert len(seen.bad_nodes) == 1
     assert team.revision(seen.good) == seen.kept | {"revision": 3}
     assert len([each for each in team.revisions() if each.startswith(f"{name}-")]) == 2
     (rollback,) = team.rollbacks(name)
@@ -221,7 +219,7 @@ def test_a_broken_commit_is_judged_rolled_back_and_costs_only_its_own_pods(story
         scenario=scenario,
         nodes="3 real",
         outcome=f"RolledBack, {failure}",
-        detected=(rollback - seen.worn.created).total_seconds(),
+        detected=(rollback - seen.first_bad).total_seconds(),
         writes=len(team.writes(name)),
         restarted="1 + 1",
     )
