@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RECORDINGS ?= ../shared/recordings
 KUBERNETES ?= 1.36
+SUITE ?= tests/cluster tests/contract
 .DEFAULT_GOAL := help
 
 .PHONY: help demo test cluster-test alert-test cluster cluster-parts proof check judge docs bench image lock clean
@@ -30,7 +31,7 @@ test: $(VENV)/dev.stamp ## Every test that needs no cluster
 cluster cluster-parts cluster-test: export DSGITOPS_KUBERNETES = $(KUBERNETES)
 
 cluster-test: cluster-parts ## Contract and agent on a real Kubernetes with real nodes (builds it: needs Go)
-	@DSGITOPS_CLUSTER=real $(BIN)/python -m pytest -n 2 --dist loadfile tests/cluster tests/contract $(ARGS)
+	@DSGITOPS_CLUSTER=real $(BIN)/python -m pytest -n 2 --dist loadfile $(SUITE) $(ARGS)
 
 cluster: cluster-parts ## A Kubernetes to play with, until Ctrl-C (KUBERNETES=1.34 for the older one)
 	@$(BIN)/python tests/cluster/playground.py
