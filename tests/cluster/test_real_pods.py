@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from cluster.team import Team
     from cluster.toll import Toll
 
+pytestmark = pytest.mark.timeout(400)  # one story of two minutes is told before the first test
+
 NODES = 3
 IMAGE, NEXT = "registry.example/agent:1", "registry.example/agent:2"
 GOOD = {"command": ["httpd", "-f", "-p", "8080", "-h", "/www"]}
