@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dsgitops.ports import Response
@@ -231,12 +232,10 @@ def too_large_version(wanted: int, current: int) -> Refused:
     return Refused(status(504, "Timeout", message, details), {"retry-after": "1"})
 
 
-def too_many_requests(seconds: int) -> Refused:
-    """Return 429."""
-    message = "too many requests, please try again later"
-    details = {"retryAfterSeconds": seconds}
-    body = status(429, "TooManyRequests", message, details)
-    return Refused(body, {"retry-after": str(seconds)})
+def too_many_requests(seconds: int) -> Response:
+    """Return 429 of priority and fairness: plain text, no Status."""
+    answered = text(429, "Too many requests, please try again later.\n")
+    return replace(answered, headers={**answered.headers, "retry-after": str(seconds)})
 
 
 def unavailable(message: str) -> Refused:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 EVENT_TTL = 3600.0
 """Seconds that an Event is kept after its last occurrence (`--event-ttl`)."""
 SWEEP_EVERY = 300.0
+FOREGROUND_EVERY = 0.2
+"""Seconds between two looks at what an owner deleted in the foreground waits for."""
 LOST_NODE_AFTER = 45.0
 """Seconds after which pods of a node that is no more are taken away."""
 CHILDREN = ("pods", "controllerrevisions")
@@ -95,6 +97,9 @@ class Collector:
                 store.update(resource, _without_owner(child, uid))
         elif "foregroundDeletion" in finalizers:
             self._delete_children(owner)
+            if any(resource == "pods" for resource, _ in self._children(owner)):
+                self._site.clock.after(FOREGROUND_EVERY, lambda: self._finalize(key, uid))
+                return
         left = [it for it in finalizers if it not in ("orphan", "foregroundDeletion")]
         if left:
             store.update("daemonsets", with_metadata(owner, finalizers=left))

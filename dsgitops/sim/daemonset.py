@@ -11,6 +11,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from dsgitops.sim.collector import delete_pod
+from dsgitops.sim.fields import status_stamped
 from dsgitops.sim.fleet import Fleet, Tally, Terms, is_available
 from dsgitops.sim.mould import pod_of
 from dsgitops.sim.objects import (
@@ -36,6 +37,8 @@ from dsgitops.sim.revisions import HASH_LABEL, Collision, Constructed, History
 if TYPE_CHECKING:
     from dsgitops.sim.site import Site
 
+MANAGER = "kube-controller-manager"
+"""The field manager of what the controller writes."""
 BURST = 250
 """Creations, and deletions, of one sync."""
 LAG = (0.002, 0.008)
@@ -226,10 +229,12 @@ class DaemonSetController:
             return
         for key, kept in self._kept.items():
             kept.fleet.node_changed(name)
-            # Only a pod to make or to take away is a reason to sync; a count that changed is not.
+            # A pod to make or to take away is a reason to sync, and one that may stand where it
+            # should not have (since 1.36); another count that changed is none.
             place = kept.fleet.placement(node)
             pods = kept.fleet.pods_on(name)
-            if (place.runs and not pods) or (pods and not place.keeps):
+            misplaced = dig(kept.object, "status", "numberMisscheduled", default=0)
+            if (place.runs and not pods) or (pods and (misplaced or not place.keeps)):
                 self._queue[key] = None
 
     # ------------------------------------------------------------------ the queue
@@ -298,7 +303,7 @@ class DaemonSetController:
         if found is not None:
             status = dict(found.get("status") or {})
             status["collisionCount"] = int(status.get("collisionCount", 0)) + 1
-            self._site.store.update("daemonsets", {**found, "status": status})
+            self._site.store.update("daemonsets", self._stamped(found, status))
         kept.failures += 1
         self._again_after(key, RETRY_FIRST * 2**kept.failures)
 
@@ -514,6 +519,9 @@ class DaemonSetController:
 
     # ------------------------------------------------------------------ status
 
+    def _stamped(self, found: Object, status: Object) -> Object:
+        return status_stamped(found, status, MANAGER, self._site.clock.stamp())
+
     def _write_status(self, key: Key, kept: _Kept, terms: Terms, *, observed: bool) -> None:
         tally = kept.fleet.count(self._nodes, terms, self._site.clock.now())
         found = self._site.store.get("daemonsets", *key)
@@ -525,7 +533,7 @@ class DaemonSetController:
             generation = int(kept.object["metadata"].get("generation", 1))
         status = _status(tally, generation, before)
         if status != before:
-            self._site.store.update("daemonsets", {**found, "status": status})
+            self._site.store.update("daemonsets", self._stamped(found, status))
         if terms.min_ready_seconds and tally.ready != tally.available:
             self._await_availability(key, kept, tally, terms.min_ready_seconds)
 

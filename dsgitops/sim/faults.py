@@ -166,6 +166,8 @@ def before(fault: Fault | None, request: Request) -> Response | None:
         raise ClusterUnreachable("the API server refuses connections", landed=False)
     if fault.kind is Kind.LOST_BEFORE:
         raise ClusterUnreachable("the connection to the API server died", landed=None)
+    if fault.kind is Kind.THROTTLED:
+        return answers.too_many_requests(fault.retry_after)
     refused = _refusal(fault, request)
     return None if refused is None else refused.response()
 
@@ -188,8 +190,6 @@ def after(fault: Fault | None, response: Response) -> Response:
 
 def _refusal(fault: Fault, request: Request) -> answers.Refused | None:
     found = route(request.path)
-    if fault.kind is Kind.THROTTLED:
-        return answers.too_many_requests(fault.retry_after)
     if fault.kind is Kind.UNAVAILABLE:
         return answers.unavailable("the server is currently unable to handle the request")
     if fault.kind is Kind.ERROR:

@@ -496,22 +496,27 @@ def status_stamped(obj: Object, status: Object, manager: str, time: str) -> Obje
         manager: `kube-controller-manager`, `kubelet`.
         time: Whole seconds: `2026-01-02T03:04:05Z`.
     """
-    if obj.get("status") == status:
+    before: Object = obj.get("status") or {}
+    if before == status:
         return obj
+    own: Object = {}
+    others: list[Object] = []
+    for each in obj["metadata"].get("managedFields") or []:
+        if (each.get("manager"), each.get("subresource")) == (manager, "status"):
+            own = each["fieldsV1"]["f:status"]
+        else:
+            others.append(each)
+    changed = {f"f:{name}" for name in status if status[name] != before.get(name)}
+    kept = {name for name in own if name[2:] in status}
     entry: Object = {
         "manager": manager,
         "operation": "Update",
         "apiVersion": obj["apiVersion"],
         "time": time,
         "fieldsType": "FieldsV1",
-        "fieldsV1": {"f:status": {f"f:{name}": {} for name in sorted(status)}},
+        "fieldsV1": {"f:status": {name: {} for name in sorted(changed | kept)}},
         "subresource": "status",
     }
-    others = [
-        each
-        for each in obj["metadata"].get("managedFields") or []
-        if (each.get("manager"), each.get("subresource")) != (manager, "status")
-    ]
     metadata = {**obj["metadata"], "managedFields": [*others, entry]}
     return {**obj, "metadata": metadata, "status": status}
 

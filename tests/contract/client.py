@@ -45,6 +45,10 @@ class Cluster:
     """Let time pass until nothing is left to happen by itself (where no controller runs: at once)."""
     quiet: float = 0.0
     """After so many seconds without a line a watch has told all that it had to tell."""
+    join: Callable[[str, dict[str, str]], object] = lambda _name, _labels: None
+    """Let a node of a name, with labels, join the cluster."""
+    leave: Callable[[str], object] = lambda _name: None
+    """Take a node out of the cluster for ever."""
 
     def call(self, method, path, body=None, *, media=JSON, accept=JSON, agent="other", **query):
         data = (
@@ -86,6 +90,11 @@ class Cluster:
     def list(self, resource, **query):
         return self.call("GET", self.path(resource=resource), **query).body["items"]
 
+    def nodes(self) -> list[str]:
+        """Return the names of the cluster's nodes."""
+        items = self.call("GET", "/api/v1/nodes").body["items"]
+        return sorted(each["metadata"]["name"] for each in items)
+
     def pods(self):
         return self.list("pods", labelSelector="app=agent")
 
@@ -116,6 +125,17 @@ class Cluster:
 
     def events(self, stream: Stream) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.lines(stream)]
+
+    def first_events(self, stream: Stream) -> list[dict[str, Any]]:
+        """Wait until a watch tells something, and take it."""
+        found: list[dict[str, Any]] = []
+
+        def told() -> bool:
+            found.extend(self.events(stream))
+            return bool(found)
+
+        self.settle(told)
+        return found
 
 
 def manifest(name="agent", **spec) -> dict[str, Any]:

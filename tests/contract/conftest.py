@@ -14,22 +14,34 @@ from contextlib import contextmanager
 
 import pytest
 from contract.client import Cluster
+from contract.trouble import Real, simulated
 
 from dsgitops.adapters.kubernetes.transport import connect
 from dsgitops.sim.world import World
 
 _numbers = itertools.count(1)
 _CONTROLLERS = ("kwok", "scheduler", "controller-manager")
-_SETTLE_SECONDS = 40
+_SETTLE_SECONDS = 100
 _QUIET_SECONDS = 0.5
 _STEP_SECONDS = 0.05
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
+def trouble(request, tmp_path):
+    """A cluster of its own, whose API server can be taken away, and whose clients differ."""
+    if os.environ.get("DSGITOPS_CLUSTER") != "real":
+        world = World(nodes=2, seed=next(_numbers))
+        yield simulated(world, _simulated(world))
+        return
+    plane = request.getfixturevalue("own_plane")
+    with contextmanager(_real)(plane) as cluster:
+        yield Real(plane, cluster, tmp_path)
+
+
+@pytest.fixture(scope="module")
 def own_plane(request):
-    """A real control plane for what disturbs others, with two fake nodes."""
+    """A real control plane for what disturbs others; it has no nodes."""
     with _plane(request, 1) as plane:
-        plane.add_nodes(2)
         yield plane
 
 
@@ -64,11 +76,10 @@ def cluster(request):
     if os.environ.get("DSGITOPS_CLUSTER") == "real":
         yield from _real(request.getfixturevalue("control_plane"))
     else:
-        yield _simulated()
+        yield _simulated(World(nodes=12, seed=next(_numbers)))
 
 
-def _simulated():
-    world = World(nodes=12, seed=next(_numbers))
+def _simulated(world):
     namespace = f"contract-{next(_numbers)}"
     world.make_namespace(namespace)
 
@@ -78,7 +89,13 @@ def _simulated():
     def rest():
         world.advance(30)
 
-    return Cluster(world.transport(), namespace, settle, world.advance, rest)
+    def join(name, labels):
+        world.add_node(name, labels=labels)
+
+    transport = world.transport()
+    return Cluster(
+        transport, namespace, settle, world.advance, rest, join=join, leave=world.remove_node
+    )
 
 
 def _real(plane):
@@ -96,16 +113,37 @@ def _real(plane):
     def rest():
         """Wait until everything is observed, and for a while nothing is written any more."""
         seen, since = None, time.monotonic()
-        while time.monotonic() - since < 2 * _QUIET_SECONDS:
+        while time.monotonic() - since < _QUIET_SECONDS:
             now = _state(cluster)
             if now != seen or not all(observed for _, observed in now):
                 seen, since = now, time.monotonic()
             time.sleep(_STEP_SECONDS)
 
-    cluster = Cluster(transport, namespace, settle, time.sleep, rest, _QUIET_SECONDS)
+    cluster = Cluster(
+        transport,
+        namespace,
+        settle,
+        time.sleep,
+        rest,
+        _QUIET_SECONDS,
+        join=lambda name, labels: plane.call("POST", "/api/v1/nodes", _node(name, labels)),
+        leave=lambda name: plane.call("DELETE", f"/api/v1/nodes/{name}"),
+    )
     yield cluster
     transport.close()
     plane.delete_namespace(namespace)
+
+
+def _node(name, labels):
+    """Return a node that kwok plays."""
+    size = {"cpu": "32", "memory": "64Gi", "pods": "500"}
+    metadata = {
+        "name": name,
+        "annotations": {"kwok.x-k8s.io/node": "fake"},
+        "labels": {"kubernetes.io/hostname": name, **labels},
+    }
+    status = {"allocatable": size, "capacity": size}
+    return {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "status": status}
 
 
 def _state(cluster):

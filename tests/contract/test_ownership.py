@@ -126,6 +126,7 @@ def test_takeover_bad_revision_rollback_and_fix_leave_what_git_says(cluster):  #
     done = cluster.patch(restore, media=STRATEGIC, manager="dsgitops")
     assert done.status == 200, done.body
     assert "$patch" not in done.body["spec"]["template"]
+    assert cluster.settle(lambda: set(hashes(cluster).values()) == set(before.values()))
     assert cluster.settle(all_ready(cluster))
     assert kept <= set(hashes(cluster))
     assert set(hashes(cluster).values()) == set(before.values())
@@ -157,6 +158,7 @@ def test_takeover_bad_revision_rollback_and_fix_leave_what_git_says(cluster):  #
 
     # 5. the same again changes nothing
     assert cluster.settle(all_ready(cluster))
+    cluster.rest()
     live = cluster.get()
     same = cluster.apply(forward(fix, live, "6"))
     assert same.body["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"]
