@@ -79,6 +79,26 @@ def test_an_unchanged_tip_is_the_same_tree_and_costs_one_fetch(repository, cache
     assert "ls-tree" not in ran
 
 
+def test_a_commit_waits_for_no_packing_and_the_next_calm_poll_does_it(repository, cache):
+    repository.commit({"a.yaml": "a: 0"})
+    source = source_of(repository, cache)
+    source.fetch()
+    config = source.folder / "mirror.git" / "config"
+    config.write_text(f"{config.read_text()}[fetch]\nunpackLimit = 1\n[gc]\nautoPackLimit = 1\n")
+
+    def packs():
+        return len(list(source.folder.glob("mirror.git/objects/pack/*.pack")))
+
+    for number in range(1, 4):
+        repository.commit({"a.yaml": f"a: {number}"})
+        source.fetch()
+    assert packs() > 1
+
+    source.fetch()
+
+    assert packs() == 1
+
+
 def test_a_push_shows_at_the_next_fetch_and_unchanged_files_keep_their_blob(repository, cache):
     repository.commit({"a.yaml": "a: 1", "b.yaml": "b: 1"})
     source = source_of(repository, cache)

@@ -54,6 +54,8 @@ class GitSource:
     _damaged: bool = field(default=False, init=False)
     _unusable: tuple[str, SourceRefused] | None = field(default=None, init=False)
     """(what the remote had, why it could not be taken): not tried from scratch every poll."""
+    _untidy: bool = field(default=True, init=False)
+    """Whether a commit came since git was last asked to pack."""
     _plain: dict[str, bool] = field(default_factory=dict, init=False)
     """Small blobs: whether they are no LFS pointers."""
 
@@ -255,17 +257,20 @@ class GitSource:
         """Accept a commit, or say why not; the last one stays in force then."""
         before = self.last()
         if before is not None and before.commit == commit:
+            if self._untidy:
+                self._tidy()
             return before
         self._require_descent(before, commit)
         self._require_signature(commit)
         found = self._listing(commit)
         self._mirror.accept(commit)
         self._tree = found
-        self._tidy()
+        self._untidy = True
         return found
 
     def _tidy(self) -> None:
-        """Pack where needed.  The commit is accepted already: this has a deadline of its own."""
+        """Pack where needed, at a poll that brought nothing: a new commit waits for nobody."""
+        self._untidy = False
         try:
             self._mirror.tidy(deadline=time.monotonic() + LOCAL_SECONDS)
         except (Overdue, SourceUnreachable):
