@@ -137,6 +137,7 @@ def _is_starting(pod: Pod, now: datetime) -> bool:
     return (
         young
         and pod.phase != "Failed"
+        and not _lost_ready(pod)
         and all(
             each.restarts == 0
             and each.last is None
@@ -145,6 +146,18 @@ def _is_starting(pod: Pod, now: datetime) -> bool:
             for each in (*pod.init_containers, *pod.containers)
         )
     )
+
+
+def _lost_ready(pod: Pod) -> bool:
+    """Whether a pod was Ready once: a condition that was False from the start is older than that.
+
+    The kubelet writes it first before any container runs, and dates it anew only when it changes.
+    """
+    ready = pod.conditions.get("Ready")
+    since = [each.running_since for each in pod.containers if each.running_since is not None]
+    if ready is None or ready.status == "True" or ready.since is None:
+        return False
+    return len(since) == len(pod.containers) > 0 and ready.since > max(since)
 
 
 def _comparable(template: Mapping[str, Any]) -> Mapping[str, Any]:

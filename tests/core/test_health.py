@@ -444,6 +444,20 @@ def test_a_pod_that_is_just_starting_makes_no_node_bad_before():
     assert found == {"b", "c"}
 
 
+def test_a_young_pod_that_was_ready_and_lost_it_makes_its_node_bad_before():
+    lost = replace(
+        unready("a", "old", created=-60), conditions=conditions(ready=False, since=at(-9))
+    )
+    waiting = unready("b", "old", created=-60)
+    pods = [lost, waiting]
+
+    found = baseline(
+        Rollout(pods).live, pods, [node("a"), node("b")], min_ready_seconds=0, now=START
+    )
+
+    assert found == {"a"}
+
+
 def test_eligible_nodes_are_named_with_those_in_trouble():
     taint = Taint(key="node.kubernetes.io/unreachable", effect="NoSchedule")
     nodes = [node("a"), node("b", ready="Unknown", taints=(taint,))]
