@@ -12,6 +12,7 @@ import re
 import time
 import urllib.request
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -34,6 +35,8 @@ SEED = 20
 IDLE_DAEMONSETS = 100
 IDLE_SECONDS = 120.0
 AWAY_SECONDS = 60.0
+BEGUN = "Git moved"
+BEGINS_WITHIN = 20.0
 NEW = "registry.example/agent:2"
 
 
@@ -60,7 +63,6 @@ class Story:
     team: Team
     before: frozenset[str] = frozenset()
     """UIDs of the good pods."""
-    pushed: float = 0.0
     killed_in: str = ""
     sent: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Requests of its agent until then."""
@@ -72,18 +74,30 @@ class Story:
     def push(self) -> None:
         greedy = {"requests": {"cpu": "64"}}
         self.team.commit(self.team.manifest(image=NEW, resources=greedy), message="bad")
-        self.pushed = time.monotonic()
+
+    def kill(self, seconds: float) -> None:
+        """Kill its agent so long after it said that it begins."""
+        agent = self.team.agents[-1]
+        ends = time.monotonic() + BEGINS_WITHIN
+        while BEGUN not in agent.log.read_text() and time.monotonic() < ends:
+            time.sleep(0.005)
+        time.sleep(seconds)
+        agent.kill()
+
+    def took(self) -> float:
+        """Return for how many seconds its agent was at it, from the first to the last word."""
+        lines = [each for each in self.team.agents[-1].lines if "reason" in each]
+        began = next(each for each in lines if each["message"].startswith(BEGUN))
+        first, last = (datetime.fromisoformat(each["ts"]) for each in (began, lines[-1]))
+        return (last - first).total_seconds()
 
     def start_again(self) -> None:
         """See how far the agent came that was killed, and start another."""
         self.killed_in = self.team.record()["phase"]
         self.team.start_agent()
 
-    def wait_until_held(self) -> None:
-        self.team.wait(lambda: self.team.record().get("phase") == "Held", "it is rolled back")
-
     def wait_until_over(self) -> None:
-        self.wait_until_held()
+        self.team.wait(lambda: self.team.record().get("phase") == "Held", "it is rolled back")
         self.team.wait(self.team.all_ready, "all pods are ready again")
 
     def end(self) -> None:
@@ -151,18 +165,16 @@ def plane(control_plane):
 
 @pytest.fixture(scope="module")
 def expected(plane, tmp_path_factory):
-    """How it ends where nobody disturbs, and how many seconds that takes."""
+    """How it ends where nobody disturbs, and for how many seconds the agent is at it."""
     with ExitStack() as stack:
         calm = _stories(stack, plane, tmp_path_factory.mktemp("calm"), SIDE_BY_SIDE)
         for story in calm:
             story.push()
         for story in calm:
-            story.wait_until_held()
-        took = time.monotonic() - calm[-1].pushed
-        for story in calm:
             story.wait_until_over()
             story.end()
         (found,) = {story.ending() for story in calm}
+        took = max(story.took() for story in calm)
     assert (found.phase, found.replaced) == ("Held", 1)
     return found, took
 
@@ -279,12 +291,11 @@ def test_a_kill_at_any_moment_of_a_failing_rollout_changes_neither_its_end_nor_i
     for batch in range(MOMENTS // SIDE_BY_SIDE):
         with ExitStack() as stack:
             stories = _stories(stack, plane, tmp_path / str(batch), SIDE_BY_SIDE)
-            after = sorted(rng.uniform(0, took) for _ in stories)
-            for story in stories:
-                story.push()
-            for story, moment in zip(stories, after, strict=True):
-                time.sleep(max(0.0, story.pushed + moment - time.monotonic()))
-                story.team.agents[-1].kill()
+            moments = [rng.uniform(0, took) for _ in stories]
+            with ThreadPoolExecutor(SIDE_BY_SIDE) as crowd:
+                for story, moment in zip(stories, moments, strict=True):
+                    story.push()
+                    crowd.submit(story.kill, moment)
             for story in stories:
                 story.start_again()
             for story in stories:

@@ -140,7 +140,7 @@ def restless(team, name):
 
     def write():
         turn = 0
-        while not ending.wait(0.05):
+        while not ending.is_set():
             turn += 1
             condition = {"type": "Restless", "status": "True", "reason": f"Turn{turn}"}
             if team.live(name) is not None:
