@@ -31,6 +31,7 @@ test: $(VENV)/dev.stamp ## Every test that needs no cluster
 cluster cluster-parts cluster-test: export DSGITOPS_KUBERNETES = $(KUBERNETES)
 
 cluster-test: cluster-parts ## Contract and agent on a real Kubernetes with real nodes (builds it: needs Go)
+	@$(BIN)/python deploy/image/build.py --changed || echo "tests of the image are skipped" >&2
 	@DSGITOPS_CLUSTER=real $(BIN)/python -m pytest -n 2 --dist loadfile $(SUITE) $(ARGS)
 
 cluster: cluster-parts ## A Kubernetes to play with, until Ctrl-C (KUBERNETES=1.34 for the older one)

@@ -3,11 +3,15 @@
 `make image`: the base is made by debootstrap (`BASE=debian:12.12-slim` takes that one from a
 registry instead). What is made lies in the cache: `dsgitops.tar` (a docker archive),
 `dsgitops.cdx.json` (what is in it), and the base, which is kept for a week.
+
+`--changed` builds only where the image is not of these sources; `--check` builds nothing, and ends
+with 1 where it would.
 """
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import shutil
 import subprocess
@@ -26,9 +30,13 @@ ROOT = Path(__file__).parents[2]
 NAME = "localhost/dsgitops"
 OWN_BASE = "localhost/dsgitops-base"
 SUITE = "bookworm"
+MADE_OF = "dsgitops.sources"
+"""File that says of which sources the image is."""
 BASE_DAYS_MAX = 7
 """Older bases lack security updates; the build updates nothing but what it ships."""
 GOAL_MB = 120
+SOURCES = ("Dockerfile", "dsgitops", "deploy/image", "pyproject.toml", "requirements.lock")
+"""What the image is made of."""
 NEEDS = {"buildah": "buildah", "debootstrap": "debootstrap"}
 APT = Path("/etc/apt")
 PYTHON = "/opt/dsgitops/bin/python"
@@ -50,24 +58,59 @@ def missing() -> str:
     """Return why no image can be built here; empty: one can."""
     if os.geteuid() != 0:
         return "buildah and debootstrap need root here"
-    packages = sorted(package for what, package in NEEDS.items() if not shutil.which(what))
-    if packages:
-        return f"apt-get install --no-install-recommends {' '.join(packages)}"
+    if lacking := _lacking():
+        return f"apt-get install --no-install-recommends {' '.join(lacking)}"
     return ""
+
+
+def _lacking() -> list[str]:
+    return sorted(package for what, package in NEEDS.items() if not shutil.which(what))
+
+
+def install() -> None:
+    """Install the tools that are not here; what is missing afterwards is told anyway."""
+    if (packages := _lacking()) and os.geteuid() == 0 and shutil.which("apt-get"):
+        around = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        for line in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
+            subprocess.run(["apt-get", "--quiet=2", *line], check=False, env=around,
+                           stdout=subprocess.DEVNULL)  # fmt: skip
+
+
+def digest() -> str:
+    """Return what the sources are now, those not committed included."""
+    listed = ("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *SOURCES)
+    found = hashlib.sha256()
+    for name in sorted(filter(None, _git(*listed).split("\0"))):
+        if (ROOT / name).is_file():
+            found.update(f"{name}\0".encode() + (ROOT / name).read_bytes())
+    return found.hexdigest()
+
+
+def is_current() -> bool:
+    """Whether the image is there, and of these sources."""
+    made = cache() / MADE_OF
+    return made.is_file() and made.read_text() == digest()
 
 
 def main() -> None:
     """Build, save, measure, start."""
+    if "--check" in sys.argv[1:]:
+        sys.exit(None if is_current() else "the image is not built of these sources: make image")
+    if "--changed" in sys.argv[1:] and is_current():
+        return
+    install()
     if lacking := missing():
         sys.exit(f"cannot build the image: {lacking}")
     cache().mkdir(parents=True, exist_ok=True)
-    begun = time.monotonic()
+    (cache() / MADE_OF).unlink(missing_ok=True)
+    made_of, begun = digest(), time.monotonic()
     base = os.environ.get("BASE") or own_base()
     archive = build(base)
     say(f"built in {time.monotonic() - begun:.0f} s: {archive}")
     measure(archive)
     with started() as image:
         try_out(image)
+    (cache() / MADE_OF).write_text(made_of)
 
 
 def say(text: str) -> None:

@@ -6,12 +6,15 @@ import hashlib
 import io
 import json
 import os
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
 
 NAME = "localhost/dsgitops"
 MIRROR = "registry.example/mirror"
+_BUILD = Path(__file__).parents[2] / "deploy" / "image" / "build.py"
 _BUSYBOX = Path("/bin/busybox")
 _PROGRAMS = ("sleep", "rm", "mv")
 """What the sidecar overlay's example calls besides git and sh."""
@@ -21,6 +24,14 @@ def archive() -> Path:
     """Return where `make image` leaves it."""
     base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
     return Path(base) / "dsgitops" / "image" / "dsgitops.tar"
+
+
+def missing() -> str:
+    """Return why there is none of these sources; empty: there is one."""
+    done = subprocess.run(
+        [sys.executable, str(_BUILD), "--check"], capture_output=True, check=False, text=True
+    )
+    return done.stderr.strip()
 
 
 def tag() -> str:

@@ -33,9 +33,9 @@ the grace period of 15 s, at whose end the agent would be killed."""
 @pytest.fixture(scope="module")
 def plane(pod_plane, tmp_path_factory):
     """Two real nodes that have the image."""
+    if lacking := shipped_image.missing():
+        pytest.skip(lacking)
     archive = shipped_image.archive()
-    if not archive.exists():
-        pytest.skip("the image is not built: make image")
     mirror = shipped_image.with_mirror(tmp_path_factory.mktemp("mirror"))
     for node in pod_plane.real_nodes:
         for each in (archive, mirror):
