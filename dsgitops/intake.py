@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from dsgitops.core import manifest
 from dsgitops.core.model import Desired, Policy, Problem, Ref, Unreadable
 from dsgitops.core.narrate import short
-from dsgitops.errors import SourceRefused
+from dsgitops.errors import SourceRefused, SourceUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dsgitops.core.catalog import Catalog
     from dsgitops.core.manifest import ManifestFile
     from dsgitops.core.record import Record
+    from dsgitops.errors import DsgitopsError
     from dsgitops.ports import Polled, Source, Tree, Voice
 
 
@@ -112,10 +113,10 @@ class Intake:
         shelf.polled = True
         if polled.tree is None:
             return self._not_read(polled, shelf, voice)
-        shelf.error = ""
         if shelf.tree is not None and shelf.tree.commit == polled.tree.commit:
+            shelf.error = ""
             return frozenset()
-        return self._read(polled.source, polled.tree, shelf, voice)
+        return self._read_whole(polled.source, polled.tree, shelf, voice)
 
     @property
     def complete(self) -> bool:
@@ -158,18 +159,38 @@ class Intake:
                 voice.read(name, shelf.tree.commit, now, partial=partial)
 
     def _not_read(self, polled: Polled, shelf: _Shelf, voice: Voice) -> frozenset[Ref]:
-        error = polled.error
-        what = error.what if error else "the poll brought nothing"
-        if what == shelf.error:
+        if not self._tell_unread(polled.source, polled.error, shelf, voice):
             return frozenset()
-        voice.problem(polled.source, what, remedy=error.remedy if error else "")
-        shelf.error = what
         if shelf.tree is not None:
             return frozenset()
         kept = self.sources[polled.source].last()  # a restart while Git is away
         if kept is None:
             return frozenset(shelf.asked)
-        return self._read(polled.source, kept, shelf, voice)
+        why = shelf.error
+        touched = self._read_whole(polled.source, kept, shelf, voice)
+        shelf.error = why
+        return touched
+
+    def _tell_unread(
+        self, name: str, error: DsgitopsError | None, shelf: _Shelf, voice: Voice
+    ) -> bool:
+        """Tell once why a source has nothing new; return whether it was news."""
+        what = error.what if error else "the poll brought nothing"
+        if what == shelf.error:
+            return False
+        voice.problem(name, what, remedy=error.remedy if error else "")
+        shelf.error = what
+        return True
+
+    def _read_whole(self, name: str, tree: Tree, shelf: _Shelf, voice: Voice) -> frozenset[Ref]:
+        """Read a tree; where the mirror fails meanwhile, what was known stays, and polls go on."""
+        try:
+            touched = self._read(name, tree, shelf, voice)
+        except SourceUnreachable as error:
+            self._tell_unread(name, error, shelf, voice)
+            return frozenset()
+        shelf.error = ""
+        return touched
 
     def _read(self, name: str, tree: Tree, shelf: _Shelf, voice: Voice) -> frozenset[Ref]:
         shelf.files = self._parsed(name, tree, shelf.files)

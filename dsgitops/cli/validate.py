@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from dsgitops.cli.report import Report
     from dsgitops.core.catalog import Terms
-    from dsgitops.core.manifest import ManifestFile
+    from dsgitops.core.manifest import Manifest, ManifestFile
+    from dsgitops.core.model import Gates, Problem
     from dsgitops.settings import Settings
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -50,17 +51,20 @@ def validate(
     ] = Output.TEXT,
     config: Annotated[
         Path | None,
-        typer.Option("--config", help="the agent's settings: namespaces, profiles, deadlines"),
+        typer.Option(
+            "--config", help="the agent's settings: namespaces, profiles, deadlines, policy"
+        ),
     ] = None,
 ) -> None:
     """Check manifests without a cluster, all problems at once.
 
     Errors are what a cluster or the agent would refuse; warnings what works and will be regretted;
-    notices what is left alone. Exits 1 when there is an error.
+    notices what is left alone, or depends on the cluster. Exits 1 when there is an error.
     """
     from dsgitops.cli.report import RENDERERS  # noqa: PLC0415 - only when called
 
-    report = inspect(paths, terms_of(config))
+    terms, warnings = terms_of(config)
+    report = inspect(paths, terms, warnings)
     shown = RENDERERS[output](report)
     if isinstance(shown, dict):
         terminal.say_json(shown)
@@ -72,12 +76,13 @@ def validate(
         raise typer.Exit(1)
 
 
-def inspect(paths: Iterable[Path], terms: Terms) -> Report:
+def inspect(paths: Iterable[Path], terms: Terms, also: Iterable[Problem] = ()) -> Report:
     """Read and check files, as one commit of one source would be.
 
     Args:
         paths: Files and folders; `-` is stdin.
         terms: What the settings say.
+        also: Problems of the settings themselves.
 
     Raises:
         UsageError: A path does not exist.
@@ -89,7 +94,8 @@ def inspect(paths: Iterable[Path], terms: Terms) -> Report:
 
     files = [each for path in paths for each in _read(path)]
     catalog = gather(files, "", terms=terms)
-    ordered = sorted(catalog.problems, key=lambda each: (each.path, each.line, each.column))
+    problems = (*also, *catalog.problems, *_against_policy(files, terms))
+    ordered = sorted(problems, key=lambda each: (each.path, each.line, each.column))
     return Report(
         files=len(files),
         objects=sum(file.objects for file in files),
@@ -98,8 +104,39 @@ def inspect(paths: Iterable[Path], terms: Terms) -> Report:
     )
 
 
-def terms_of(config: Path | None) -> Terms:
-    """Return what the settings say of any source; nothing is refused where there are none.
+def _against_policy(files: Iterable[ManifestFile], terms: Terms) -> Iterator[Problem]:
+    """Yield what `policy:` refuses, as far as that can be known without the cluster."""
+    gates = terms.policy.gates
+    for file in files:
+        for manifest in file.manifests:
+            if manifest.problem is None:
+                yield from _of_manifest(manifest, file.path, gates)
+
+
+def _of_manifest(manifest: Manifest, path: str, gates: Gates) -> Iterator[Problem]:
+    from dsgitops.core import privileges  # noqa: PLC0415
+    from dsgitops.core.model import Problem  # noqa: PLC0415
+
+    template, about = manifest.value["spec"]["template"], str(manifest.ref()).lstrip("/")
+    for field, pointer in privileges.foreign_images(template, gates):
+        line, column = manifest.mark(pointer)
+        what, remedy = "matches none of policy.images", f"allowed: {', '.join(gates.images)}"
+        yield Problem(path=path, line=line, column=column, rule="image-not-allowed",
+                      what=f"{field.lstrip('.')} {what}", remedy=remedy, object=about)  # fmt: skip
+    asked: tuple[str, ...] = privileges.asked(template) if gates.existing_only else ()
+    if asked:
+        more = f" and {len(asked) - 1} more" if len(asked) > 1 else ""
+        yield Problem(
+            path=path, line=manifest.line, column=1, severity="notice", rule="existing-only",
+            what=f"{asked[0].lstrip('.')}{more}: refused where the object in the cluster has no "
+            "such privilege (policy.privileged is existing-only)", object=about,
+        )  # fmt: skip
+
+
+def terms_of(config: Path | None) -> tuple[Terms, tuple[Problem, ...]]:
+    """Return what the settings say of any source, and what is to be said of themselves.
+
+    Nothing is refused where there are none.
 
     Raises:
         UsageError: The settings cannot be used.
@@ -107,17 +144,23 @@ def terms_of(config: Path | None) -> Terms:
     from dsgitops.core.catalog import Terms  # noqa: PLC0415
 
     if config is None:
-        return Terms(source="", profiles=None)
-    settings = _settings(config)
-    return Terms(
+        return Terms(source="", profiles=None), ()
+    settings, warnings = _settings(config)
+    terms = Terms(
         source="",
         namespaces=frozenset(settings.namespaces),
         policy=settings.policy(),
         profiles=settings.profile_policies(),
     )
+    return terms, warnings
 
 
-def _settings(config: Path) -> Settings:
+def _settings(config: Path) -> tuple[Settings, tuple[Problem, ...]]:
+    """Read the settings; return them and what is to be said of them.
+
+    Raises:
+        UsageError: They cannot be used.
+    """
     from dsgitops.adapters.git import address, revision  # noqa: PLC0415 - heavy
     from dsgitops.adapters.schedule import window_fault  # noqa: PLC0415
     from dsgitops.settings import Checks, load  # noqa: PLC0415
@@ -127,7 +170,7 @@ def _settings(config: Path) -> Settings:
     )
     settings, problems = load(config, environ=os.environ, overrides={}, checks=checks)
     if settings is not None:
-        return settings
+        return settings, problems
     first = next(each for each in problems if each.severity == "error")
     more = sum(each.severity == "error" for each in problems) - 1
     also = f" (and {more} more)" if more else ""

@@ -14,7 +14,7 @@ from dsgitops.core.digest import canonical, digest, template_digest
 from dsgitops.core.findings import Findings
 from dsgitops.core.kinds import Kind, kind_of, special_file
 from dsgitops.core.model import EMPTY, Problem, Ref
-from dsgitops.core.rules_object import check_object, mapping
+from dsgitops.core.rules_object import check_object, elements, mapping
 from dsgitops.core.rules_pod import check_template
 from dsgitops.core.rules_rollout import check_rollout
 from dsgitops.core.schema import daemonset
@@ -52,14 +52,14 @@ class Manifest:
     problem: Problem | None = None
     """Its first error; None: it can be applied."""
     marks: Mapping[str, Mark] = EMPTY
-    """Where its name, namespace and annotations stand, for later problems."""
+    """Where its name, namespace, annotations and images stand, for later problems."""
 
     def ref(self, namespace: str = "") -> Ref:
         """Return its name in the cluster; `namespace` is for manifests that have none."""
         return Ref(self.namespace or namespace, self.name)
 
     def mark(self, pointer: str) -> tuple[int, int]:
-        """Return line and column of a metadata field, else of the object."""
+        """Return line and column of a metadata field or an image, else of the object."""
         return self.marks.get(pointer) or self.marks.get("/metadata") or (self.line, 1)
 
 
@@ -171,7 +171,7 @@ def _daemonset(document: Document, said: list[Problem]) -> tuple[Manifest, list[
         digest="" if first else digest(value),
         template="" if first else template_digest(value),
         problem=first,
-        marks=_marks(document, metadata),
+        marks=_marks(document, value),
     )
     return manifest, findings.problems
 
@@ -227,13 +227,19 @@ def _said_once(problems: list[Problem]) -> list[Problem]:
     ]
 
 
-def _marks(document: Document, metadata: Mapping[str, Json]) -> Mapping[str, Mark]:
+def _marks(document: Document, value: Mapping[str, Json]) -> Mapping[str, Mark]:
     ours = [
         "/metadata/annotations" + strict.pointer_of(key)
-        for key in mapping(metadata.get("annotations"))
+        for key in mapping(mapping(value.get("metadata")).get("annotations"))
         if key.startswith("dsgitops.io/")
     ]
-    return {each: document.value_mark(each) for each in (*_KEPT_MARKS, *ours)}
+    pod = mapping(mapping(mapping(value.get("spec")).get("template")).get("spec"))
+    images = [
+        f"/spec/template/spec/{kind}/{at}/image"
+        for kind in ("initContainers", "containers")
+        for at, _ in elements(pod.get(kind))
+    ]
+    return {each: document.value_mark(each) for each in (*_KEPT_MARKS, *ours, *images)}
 
 
 def _text(value: Json) -> str:

@@ -18,7 +18,7 @@ _TEMPLATE = ".spec.template.spec"
 _HOST = ("hostNetwork", "hostPID", "hostIPC")
 _DEFAULT_ACCOUNT = "default"
 Found = tuple[str, str]
-"""A field path, and what makes it the same privilege elsewhere."""
+"""A field path, and what makes it the same privilege elsewhere (of an image: where it stands)."""
 
 
 def forbidden(
@@ -32,9 +32,9 @@ def forbidden(
         gates: What Git may ask for.
     """
     spec = _mapping(template.get("spec"))
-    path = _foreign_image(spec, gates)
-    if path:
-        return path, "matches none of policy.images"
+    foreign = next(foreign_images(template, gates), None)
+    if foreign is not None:
+        return foreign[0], "matches none of policy.images"
     if not gates.existing_only or live is None:
         return None
     path = _added(spec, _mapping(live.get("spec")))
@@ -43,18 +43,24 @@ def forbidden(
     )
 
 
-# ---------------------------------------------------------------------------- images
-
-
-def _foreign_image(spec: Mapping[str, Any], gates: Gates) -> str:
+def foreign_images(template: Mapping[str, Any], gates: Gates) -> Iterator[Found]:
+    """Yield each image that matches none of `policy.images`: its path, its JSON pointer."""
     if not gates.images:
-        return ""
+        return
     patterns = [_pattern(each) for each in gates.images]
-    for path, container in _containers(spec):
-        image = container.get("image")
-        if not any(each.fullmatch(str(image)) for each in patterns):
-            return f"{path}.image"
-    return ""
+    for path, pointer, container in _placed(_mapping(template.get("spec"))):
+        if not any(each.fullmatch(str(container.get("image"))) for each in patterns):
+            yield f"{path}.image", f"{pointer}/image"
+
+
+def asked(template: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the paths of all that `existing-only` wants to find in the cluster already."""
+    spec = _mapping(template.get("spec"))
+    account = () if _account(spec) == _DEFAULT_ACCOUNT else (f"{_TEMPLATE}.serviceAccountName",)
+    return (*account, *(path for path, _ in _privileges(spec)))
+
+
+# ---------------------------------------------------------------------------- images
 
 
 def _pattern(given: str) -> re.Pattern[str]:
@@ -120,9 +126,18 @@ def _host_process(holder: Mapping[str, Any]) -> bool:
 
 
 def _containers(spec: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    return ((path, container) for path, _, container in _placed(spec))
+
+
+def _placed(spec: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Yield each container with its path, for people, and its JSON pointer in the manifest."""
     for kind in ("initContainers", "containers"):
-        for each in _items(spec, kind):
-            yield f"{_TEMPLATE}.{kind}[{each.get('name')}]", each
+        for at, each in enumerate(_items(spec, kind)):
+            yield (
+                f"{_TEMPLATE}.{kind}[{each.get('name')}]",
+                f"/spec/template/spec/{kind}/{at}",
+                each,
+            )
 
 
 def _items(holder: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:

@@ -156,11 +156,40 @@ def test_git_missing_is_said_with_a_way_out(surroundings, monkeypatch, tmp_path,
         (b"fatal: \xff\xfe bad", "�� bad"),
         (b"", ""),
         (b"<html>", ""),
+        (b"error: unable to write file ./objects/pack/tmp_pack_a1B2c3: No space left on device\nfatal: index-pack failed", "unable to write file ./objects/pack/tmp_pack: No space left on device"),
     ],
-    ids=["url", "remote", "ansi", "ssh", "bytes", "nothing", "html"],
+    ids=["url", "remote", "ansi", "ssh", "bytes", "nothing", "html", "disk"],
 )  # fmt: skip
 def test_only_gits_own_words_are_told(err, said):
     assert sanitise(err) == said
+
+
+@pytest.mark.parametrize(
+    ("first", "later"),
+    [
+        ("Failed to connect to git.example.com port 443 after 12 ms: Couldn't connect to server",
+         "Failed to connect to git.example.com port 443 after 3077 ms: Couldn't connect to server"),
+        ("Operation timed out after 10001 milliseconds with 0 bytes received",
+         "Operation timed out after 10003 milliseconds with 12 out of 400 bytes received"),
+        ("transfer closed with 100 bytes remaining to read",
+         "transfer closed with 4711 bytes remaining to read"),
+        ("HTTP/2 stream 5 was not closed cleanly", "HTTP/2 stream 7 was not closed cleanly"),
+        ("fetch-pack: 12 bytes of body are still expected",
+         "fetch-pack: 9 bytes of body are still expected"),
+        ("unable to write file ./objects/pack/tmp_pack_a1B2c3: I/O error",
+         "unable to write file ./objects/pack/tmp_pack_Zz9Yy8: I/O error"),
+    ],
+)  # fmt: skip
+def test_the_same_fault_is_told_in_the_same_words_each_time(first, later):
+    assert sanitise(f"fatal: {first}".encode()) == sanitise(f"fatal: {later}".encode())
+    assert "port 443" in sanitise(f"fatal: {first}".encode()) or "443" not in first
+
+
+def test_another_answer_is_another_fault():
+    said = {sanitise(f"fatal: The requested URL returned error: {code}".encode())
+            for code in (403, 404, 500)}  # fmt: skip
+
+    assert len(said) == 3
 
 
 def test_long_words_are_cut():

@@ -159,6 +159,56 @@ def test_the_settings_make_it_as_strict_as_the_agent(repository, capsys):
     assert "remedy: did you mean careful?" in out
 
 
+def test_warnings_of_the_settings_are_told_with_their_place(repository, capsys):
+    (repository / "config.yaml").write_text(CONFIG + "rollout: {podDeadline: 30s}\n")
+
+    code, out, err = validate(capsys, "prod", "--config", "config.yaml")
+
+    assert code == 0
+    assert "config.yaml:8:24: warning: rollout.podDeadline is shorter than the minute" in out
+    assert "[short-deadline]" in out
+    assert err.startswith("2 files, 3 objects: 0 errors, 3 warnings")
+
+
+def test_what_the_policy_refuses_is_an_error_at_each_image(repository, capsys):
+    (repository / "config.yaml").write_text(
+        CONFIG + 'policy: {images: ["registry.example.com/*"]}\n'
+    )
+    (repository / "w.yaml").write_text(
+        spoilt(
+            (
+                "name: agent\n          image: registry.example.com",
+                "name: agent\n          image: elsewhere.example.org/s3cret",
+            )
+        )
+    )
+
+    fine, *_ = validate(capsys, "prod/a.yaml", "--config", "config.yaml")
+    code, out, _ = validate(capsys, "w.yaml", "--config", "config.yaml")
+
+    assert (fine, code) == (0, 1)
+    line = next(at for at, each in enumerate((repository / "w.yaml").read_text().splitlines(), 1)
+                if "elsewhere" in each)  # fmt: skip
+    assert f"w.yaml:{line}:" in out
+    assert "containers[agent].image matches none of policy.images [image-not-allowed]" in out
+    assert "remedy: allowed: registry.example.com/*" in out
+    assert "s3cret" not in out
+
+
+def test_privileges_that_only_the_cluster_can_allow_are_a_notice(repository, capsys):
+    (repository / "config.yaml").write_text(CONFIG + "policy: {privileged: existing-only}\n")
+    (repository / "h.yaml").write_text(
+        spoilt(("      serviceAccountName: agent\n", "      hostPID: true\n"))
+    )
+
+    code, out, _ = validate(capsys, "h.yaml", "--config", "config.yaml")
+
+    assert code == 0
+    assert "h.yaml:1:1: notice: spec.template.spec.hostPID and 1 more: " in out
+    assert "refused where the object in the cluster has no such privilege" in out
+    assert "existing-only" not in validate(capsys, "h.yaml")[1]
+
+
 def test_settings_that_cannot_be_used_are_a_usage_error(repository, capsys):
     (repository / "config.yaml").write_text("namespace: [logging]\n")
 

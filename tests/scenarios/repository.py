@@ -21,6 +21,8 @@ class Repository:
     name: str = "node-agents"
     commits: list[dict[str, str]] = field(default_factory=list)
     down: bool = False
+    damaged: bool = False
+    """Whether the mirror cannot be read."""
     fetched: int = 0
     """How many commits the mirror has: what a restarted agent finds while Git is down."""
     blobs: dict[str, bytes] = field(default_factory=dict)
@@ -58,6 +60,8 @@ class Repository:
 
     def read(self, blobs):
         """See `ports.Source`."""
+        if self.damaged:
+            raise SourceUnreachable("the mirror is damaged", remedy="check the disk of cacheDir")
         return {blob: self.blobs[blob] for blob in blobs}
 
     def contains(self, ancestor, commit):

@@ -37,6 +37,19 @@ _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 _QUERY = re.compile(r"(?<=://)(\S*?)\?[^\s']*")
+_MEASURED = re.compile(
+    r",? after \d+ (?:ms|milliseconds|seconds)\b"
+    r"| with \d+ (?:out of \d+ )?bytes (?:received|remaining to read)"
+    r"| at offset \d+"
+    r"|(?<=stream) \d+(?= was)"
+    r"|(?<=[ :])\d+ (?=bytes of body)"
+    r"|(?<=tmp_(?:obj|idx))_\w+|(?<=tmp_pack)_\w+"
+)
+"""What differs from one try to the next: with it each poll would be a new line of the log."""
+DISK_FULL = re.compile(
+    r"No space left on device|Disk quota exceeded|Read-only file system|File too large"
+)
+"""strerror(3) of the C locale, which git runs in."""
 
 _running: set[subprocess.Popen[bytes]] = set()
 """Started and not ended.  Each leads a group of its own, which a Ctrl-C does not reach."""
@@ -100,10 +113,7 @@ def run(  # noqa: PLR0913 - each is a limit of its own
         Oversized: More than `out_max`, or the guard said so.
         SourceUnreachable: git is not installed or cannot be started.
     """
-    with tempfile.TemporaryFile() as stdin:
-        # A file, not a pipe: git may answer before it has read everything.
-        stdin.write(given)
-        stdin.seek(0)
+    with _in_memory(given) as stdin:
         started = _start(arguments, environment, stdin)
         process: subprocess.Popen[bytes] = started.proc
         _running.add(process)
@@ -122,6 +132,20 @@ def run(  # noqa: PLR0913 - each is a limit of its own
     if code == NOT_FOUND:
         raise _missing()
     return Answer(code, out, sanitise(err))
+
+
+def _in_memory(given: bytes) -> BinaryIO:
+    """Return a file for git's stdin that needs no disk: a full one must not stop a turn.
+
+    A file, not a pipe: git may answer before it has read everything.
+    """
+    if hasattr(os, "memfd_create"):
+        file = cast("BinaryIO", os.fdopen(os.memfd_create("stdin", os.MFD_CLOEXEC), "w+b"))
+    else:  # no Linux: the CLI alone
+        file = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115 - the caller's
+    file.write(given)
+    file.seek(0)
+    return file
 
 
 def version(home: Path) -> tuple[int, ...]:
@@ -221,12 +245,14 @@ def sanitise(err: bytes) -> str:
     if not fatal:
         return ""
     said = next((line for line in fatal if "fsck error" in line), fatal[-1])
+    said = next((line for line in lines if DISK_FULL.search(line)), said)  # the cause of the rest
     said = said.removeprefix("fatal: ").removeprefix("error: ")
     if said.startswith("remote error:"):
         said = "the server refused"
     if said.startswith("Could not read from remote") and len(lines) > 1:
         said = lines[0].removeprefix("fatal: ").removeprefix("error: ")
-    said = _QUERY.sub(r"\1", _USERINFO.sub("", _CONTROL.sub(" ", said))).strip()
+    said = _QUERY.sub(r"\1", _USERINFO.sub("", _CONTROL.sub(" ", said)))
+    said = _MEASURED.sub("", said).strip()
     return said if len(said) <= TEXT_MAX else said[: TEXT_MAX - 1] + "…"
 
 

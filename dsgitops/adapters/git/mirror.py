@@ -93,7 +93,7 @@ class Mirror:
                 config = self.home / "gitconfig"
                 config.write_text(environment.safe_directory(self.address), encoding="utf-8")
         except OSError as error:
-            raise _unwritable(error) from error
+            raise _unwritable(error.strerror) from error
         answer = self._run(
             [
                 "init",
@@ -120,7 +120,7 @@ class Mirror:
             other.directory.replace(self.directory)
             self._filled = other._filled
         except OSError as error:
-            raise _unwritable(error) from error
+            raise _unwritable(error.strerror) from error
 
     def sweep(self) -> None:
         """Remove what a killed fetch left: locks and half a pack."""
@@ -138,6 +138,7 @@ class Mirror:
         Raises:
             Overdue: The deadline passed.
             Oversized: It would add more than `FETCH_BYTES_MAX`.
+            SourceUnreachable: The cache folder cannot be written.
         """
         first = not self._filled and self.tip(INCOMING) is None
         arguments = [
@@ -286,13 +287,14 @@ class Mirror:
         deadline: float | None = None,
         out_max: int = 1 << 20,
     ) -> Answer:
-        return command.run(
+        answer = command.run(
             ["--git-dir", str(self.directory), *arguments],
             environment=self._environment("local"),
             deadline=time.monotonic() + LOCAL_SECONDS if deadline is None else deadline,
             given=given,
             out_max=out_max,
         )
+        return self._written(answer)
 
     def _run(
         self,
@@ -300,12 +302,25 @@ class Mirror:
         deadline: float | None = None,
         guard: command.Guard | None = None,
     ) -> Answer:
-        return command.run(
+        answer = command.run(
             arguments,
             environment=self._environment("local" if deadline is None else "remote"),
             deadline=time.monotonic() + LOCAL_SECONDS if deadline is None else deadline,
             guard=guard,
         )
+        return self._written(answer)
+
+    def _written(self, answer: Answer) -> Answer:
+        """See that it was not our own disk that git failed on.
+
+        Raises:
+            SourceUnreachable: It was.
+        """
+        full = command.DISK_FULL.search(answer.said) if answer.code else None
+        if full is None:
+            return answer
+        self.sweep()  # half a pack may be what fills it
+        raise _unwritable(full[0])
 
     def _environment(self, where: Literal["local", "remote"]) -> dict[str, str]:
         if where not in self._environments:
@@ -332,8 +347,9 @@ def _split_batch(answer: bytes) -> list[tuple[str, bytes]]:
     return found
 
 
-def _unwritable(error: OSError | None) -> SourceUnreachable:
-    why = f": {error.strerror}" if error is not None and error.strerror else ""
+def _unwritable(why: str | None) -> SourceUnreachable:
+    because = f": {why}" if why else ""
     return SourceUnreachable(
-        f"the cache folder cannot be written{why}", remedy="check cacheDir, its owner and its space"
+        f"the cache folder cannot be written{because}",
+        remedy="check cacheDir, its owner and its space",
     )
