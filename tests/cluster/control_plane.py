@@ -19,6 +19,7 @@ import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ from dsgitops.ports import Request
 
 if TYPE_CHECKING:
     from cluster.binaries import Binaries
+
+    from dsgitops.adapters.kubernetes.transport import HttpTransport
 
 READY_SECONDS_MAX = 90.0
 """From a start to an answer; 4 s on an idle machine, far more beside a build."""
@@ -83,6 +86,8 @@ class ControlPlane:
 
     def stop(self) -> None:
         """End every process; the folder stays."""
+        if "_admin" in self.__dict__:
+            self._admin.close()
         for part in reversed(self.parts.values()):
             part.kill()
         if self.in_pods:
@@ -247,21 +252,21 @@ class ControlPlane:
 
     def call(self, method: str, path: str, body: object = None, *, media: str = "application/json"):
         """Send one request as the cluster's admin; return the answer's body, read."""
-        transport = connect(str(self.kubeconfig))
-        try:
-            answer = transport.send(
-                Request(
-                    method=method,
-                    path=path,
-                    headers={"Content-Type": media, "User-Agent": "harness"},
-                    body=b"" if body is None else json.dumps(body).encode(),
-                )
+        answer = self._admin.send(
+            Request(
+                method=method,
+                path=path,
+                headers={"Content-Type": media, "User-Agent": "harness"},
+                body=b"" if body is None else json.dumps(body).encode(),
             )
-        finally:
-            transport.close()
+        )
         found = json.loads(answer.body)
         assert answer.status < 300, found
         return found
+
+    @cached_property
+    def _admin(self) -> HttpTransport:
+        return connect(str(self.kubeconfig))
 
     def make_namespace(self, name: str) -> str:
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
