@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from dsgitops.core.actions import Action
-    from dsgitops.core.model import Decision, Desired, Observed, Ref, Unreadable
+    from dsgitops.core.model import Decision, Desired, Observed, Ref, Revision, Unreadable
     from dsgitops.core.record import Record
     from dsgitops.intake import Intake
     from dsgitops.ports import Clock, Cluster, Desk, Done, Hands, Polls, Voice
@@ -42,7 +42,13 @@ _LOOK_AT_LEAST = timedelta(minutes=10)
 class NoDesk:
     """`ports.Desk` where no channel is configured."""
 
-    def hand(self, ref: Ref, record: Record | None, now: datetime) -> None:
+    def hand(
+        self,
+        ref: Ref,
+        record: Record | None,
+        now: datetime,
+        revisions: tuple[Revision, ...] = (),
+    ) -> None:
         """Nobody is told."""
 
     def arrived(self) -> frozenset[Ref]:
@@ -129,7 +135,7 @@ class Agent:
                 observed,
                 rolling_elsewhere=self._rolling(ref),
                 recalled=self.intake.recalled.get(ref),
-                delivered=self.desk.hand(ref, record, now),
+                delivered=self.desk.hand(ref, record, now, observed.revisions),
             ),
             record,
             now,

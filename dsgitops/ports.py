@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from dsgitops.core.actions import Action
     from dsgitops.core.alerts import Alert
-    from dsgitops.core.model import Decision, Observed, Ref
+    from dsgitops.core.model import Decision, Observed, Ref, Revision
     from dsgitops.core.record import Record
     from dsgitops.errors import DsgitopsError
 
@@ -301,8 +301,20 @@ class Voice(Protocol):
 class Desk(Protocol):
     """Where alerts that stand in records are handed in, and their delivery is confirmed."""
 
-    def hand(self, ref: Ref, record: Record | None, now: datetime) -> frozenset[str] | None:
+    def hand(
+        self,
+        ref: Ref,
+        record: Record | None,
+        now: datetime,
+        revisions: tuple[Revision, ...] = (),
+    ) -> frozenset[str] | None:
         """Take the alerts of a record as the cluster has it; never blocks.
+
+        Args:
+            ref: The DaemonSet.
+            record: Its record.
+            now: Time.
+            revisions: Its ControllerRevisions: what differs, for who did not see it fail.
 
         Returns:
             Ids of those that every channel has confirmed; None: no channel is configured.

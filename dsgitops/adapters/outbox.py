@@ -11,7 +11,8 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 from dsgitops.core import alerts
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from dsgitops.core.alerts import Alert
-    from dsgitops.core.model import Decision, Ref
+    from dsgitops.core.model import Decision, Ref, Revision
     from dsgitops.core.record import Pending, Record
     from dsgitops.ports import Channel, Wake
 
@@ -37,6 +38,9 @@ KNOWN_MAX = 16
 PAUSE_FIRST = 2.0
 """Seconds after the first failure of a channel; doubled by each that follows."""
 PAUSE_MAX = 300.0
+REVISIONS_WITHIN = timedelta(seconds=30)
+"""So long an alert of an earlier agent waits for the list of ControllerRevisions, which comes with
+that of the DaemonSets; then it is told without what differs."""
 ASKED_MAX = 3600.0
 """Seconds; a channel that asks for more is tried again all the same."""
 
@@ -157,6 +161,8 @@ class _Drawer:
         default_factory=dict[str, "tuple[Pending, alerts.Seen]"]
     )
     """What the queues have already."""
+    waits_since: datetime | None = None
+    """When an alert was met that an earlier agent raised, before the revisions were read."""
 
 
 class Outbox:
@@ -187,13 +193,20 @@ class Outbox:
 
     # -- ports.Desk
 
-    def hand(self, ref: Ref, record: Record | None, now: datetime) -> frozenset[str]:
+    def hand(
+        self,
+        ref: Ref,
+        record: Record | None,
+        now: datetime,
+        revisions: tuple[Revision, ...] = (),
+    ) -> frozenset[str]:
         """See `ports.Desk`."""
         if record is None or not (record.alerts or ref in self._drawers):
             return frozenset()
         self._tidy(ref, record)
         for each in ripe(record, now):
-            self._offer(ref, each, record)
+            if self._is_known(ref, each, record, now, revisions):
+                self._offer(ref, each, record)
         return frozenset(each.id for each in record.alerts if self.is_delivered(each.id))
 
     def arrived(self) -> frozenset[Ref]:
@@ -260,6 +273,26 @@ class Outbox:
         """Nothing."""
 
     # -- inside
+
+    def _is_known(
+        self,
+        ref: Ref,
+        pending: Pending,
+        record: Record,
+        now: datetime,
+        revisions: tuple[Revision, ...],
+    ) -> bool:
+        """Whether all that can be known of an alert is; after a restart revisions come late."""
+        drawer = self._drawers.setdefault(ref, _Drawer())
+        known = drawer.known.get(pending.id, alerts.NOTHING_SEEN)
+        if known.failed is not None or pending.recovers:
+            return True
+        drawer.waits_since = drawer.waits_since or now
+        if not revisions:
+            return now >= drawer.waits_since + REVISIONS_WITHIN
+        found = alerts.found_again(pending, record, revisions)
+        drawer.known[pending.id] = replace(known, failed=found)
+        return True
 
     def _offer(self, ref: Ref, pending: Pending, record: Record) -> None:
         drawer = self._drawers.setdefault(ref, _Drawer())

@@ -123,7 +123,7 @@ def _of_manifest(manifest: Manifest, path: str, gates: Gates) -> Iterator[Proble
         what, remedy = "matches none of policy.images", f"allowed: {', '.join(gates.images)}"
         yield Problem(path=path, line=line, column=column, rule="image-not-allowed",
                       what=f"{field.lstrip('.')} {what}", remedy=remedy, object=about)  # fmt: skip
-    asked: tuple[str, ...] = privileges.asked(template) if gates.existing_only else ()
+    asked = list(privileges.asked(template)) if gates.existing_only else []
     if asked:
         more = f" and {len(asked) - 1} more" if len(asked) > 1 else ""
         yield Problem(

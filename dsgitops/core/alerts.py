@@ -4,8 +4,9 @@ A channel (Sentry, a messenger) takes an `Alert` and adds nothing of its own.  E
 a name, a number, a hash or a word of ours: what the kubelet quotes (hook output, messages of a
 container that ended) may hold secrets and stays out.
 
-An alert is made of the record, so that it can be sent again after a restart; what only this
-process saw (`Seen`) is added where it is still known.
+An alert is made of the record, so that it can be sent again after a restart: the record keeps the
+first of the evidence, and the ControllerRevisions what changed.  What only this process saw
+(`Seen`) is more, and is added where it is still known.
 """
 
 from __future__ import annotations
@@ -16,16 +17,20 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
 from dsgitops.core import narrate
-from dsgitops.core.model import FailureClass, Phase, Reason
+from dsgitops.core.model import FailedContent, FailureClass, Phase, Reason
+from dsgitops.core.record import Sign
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
-    from dsgitops.core.model import Decision, Evidence, FailedContent, Judgement, Ref
+    from dsgitops.core.model import Decision, Evidence, Judgement, Ref, Revision
     from dsgitops.core.record import Pending, Quarantined, Record
 
 EVIDENCE_MAX = 20
 """Nodes of which evidence is told; of more, how many."""
+KEPT_MAX = 5
+"""Nodes of which the record keeps evidence until the alert is delivered: some 200 bytes each."""
 Level = Literal["fatal", "error", "warning", "info"]
 
 _QUOTING = frozenset({Reason.ROLLING_BACK, Reason.ROLLOUT_FAILED})
@@ -37,21 +42,6 @@ class Kind(StrEnum):
 
     FAILURE = "failure"
     RECOVERY = "recovery"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sign:
-    """What speaks against one node's pod, without a word of the kubelet's."""
-
-    node: str
-    pod: str = ""
-    state: str = ""
-    failure_class: str = ""
-    container: str = ""
-    what: str = ""
-    """`ended 3 times, last with exit code 1 (Error)`; "" where only the kubelet has words."""
-    restarts: int = 0
-    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,8 +133,9 @@ def alert_of(ref: Ref, pending: Pending, record: Record, known: Seen = NOTHING_S
     """
     held = _entry(pending, record)
     judgement = None if pending.recovers else known.judgement
+    signs = signs_of(judgement) if judgement else pending.signs
+    voting = tuple(each.node for each in signs if each.voting)
     nodes = (narrate.blamed(judgement) if judgement else ()) or (held.nodes if held else ())
-    signs = tuple(_sign(each) for each in judgement.evidence) if judgement else ()
     good = record.last_good
     draft = Alert(
         id=pending.id,
@@ -162,14 +153,36 @@ def alert_of(ref: Ref, pending: Pending, record: Record, known: Seen = NOTHING_S
         good_commit=(good.commit or "") if good and good.at <= pending.at else None,
         revision=held.hash if held else "",
         failure_class=pending.failure_class,
-        cause=judgement.cause if judgement else None,
-        nodes=nodes,
-        total=judgement.total if judgement else 0,
+        cause=judgement.cause if judgement else pending.cause,
+        nodes=nodes or voting,
+        total=judgement.total if judgement else pending.total,
         evidence=signs[:EVIDENCE_MAX],
-        unlisted=max(0, len(signs) - EVIDENCE_MAX),
+        unlisted=max(0, len(signs) - EVIDENCE_MAX) if judgement else pending.more,
         failed=known.failed,
     )
     return _told(draft, record, known)
+
+
+def signs_of(judgement: Judgement) -> tuple[Sign, ...]:
+    """Return the evidence of a judgement as it is told, voting nodes first."""
+    return tuple(_sign(each) for each in judgement.evidence)
+
+
+def found_again(pending: Pending, record: Record, revisions: Iterable[Revision]) -> FailedContent:
+    """Return what the cluster still shows of content whose failure an earlier agent raised.
+
+    Args:
+        pending: One of `record.alerts`.
+        record: As the cluster has it.
+        revisions: Of the DaemonSet; old ones may be gone.
+    """
+    held, good = _entry(pending, record), record.last_good
+    templates = {each.hash: each.template for each in revisions}
+    return FailedContent(
+        since=pending.since,
+        good=templates.get(good.hash) if good and good.at <= pending.at else None,
+        bad=templates.get(held.hash) if held else None,
+    )
 
 
 def told_by(ref: Ref, decision: Decision) -> tuple[Alert, ...]:
@@ -214,6 +227,7 @@ def _sign(each: Evidence) -> Sign:
         what=each.message,
         restarts=each.restarts,
         since=each.since,
+        voting=each.voting,
     )
 
 

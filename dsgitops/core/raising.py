@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dsgitops.core import bodies
 from dsgitops.core.actions import Apply, Remember, Restore
-from dsgitops.core.alerts import event_id
+from dsgitops.core.alerts import KEPT_MAX, event_id, signs_of
 from dsgitops.core.model import Decision, FailedContent, FailureClass, Phase, Reason
 from dsgitops.core.reasons import may_write
 from dsgitops.core.record import Pending
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from dsgitops.core.actions import Action
+    from dsgitops.core.model import Judgement
     from dsgitops.core.record import Quarantined, Record
     from dsgitops.core.situation import Situation
 
@@ -99,13 +100,13 @@ def _new_failure(s: Situation, after: Record) -> Quarantined | None:
 
 def _failure(s: Situation, decision: Decision, after: Record, kind: FailureClass | None) -> Record:
     # `after` may speak of last good already: the one before speaks of what failed
-    return _added(s, after, decision.reason, kind, s.record)
+    return _added(s, after, decision, kind, s.record)
 
 
 def _only_told(s: Situation, decision: Decision, after: Record) -> Record:
     """Nothing is quarantined (`rollback: off`): the reason is the memory that it was told."""
     told = replace(after, reason=Reason.ROLLOUT_FAILED)
-    return _added(s, told, decision.reason, decision.failure_class, s.record)
+    return _added(s, told, decision, decision.failure_class, s.record)
 
 
 def _rolled_back(each: Pending) -> Pending:
@@ -121,27 +122,29 @@ def _stuck(s: Situation, decision: Decision, after: Record) -> Record:
     last = after.quarantine[-1] if after.quarantine else None
     waiting = replace(after, alerts=tuple(each for each in after.alerts if not _awaits(each)))
     about = after if last is None else replace(after, digest=last.digest, commit=last.commit)
-    return _added(s, waiting, decision.reason, decision.failure_class, about)
+    return _added(s, waiting, decision, decision.failure_class, about)
 
 
 def _recovery(s: Situation, decision: Decision, after: Record) -> Record:
-    told = _added(s, after, decision.reason, None, after)
+    told = _added(s, after, decision, None, after)
     return replace(told, failed="")
 
 
 def _added(
-    s: Situation, after: Record, reason: Reason, kind: FailureClass | None, about: Record
+    s: Situation, after: Record, decision: Decision, kind: FailureClass | None, about: Record
 ) -> Record:
     """Return the record with one alert more.
 
     Args:
         s: The situation.
         after: The record that is going to be written.
-        reason: Of the decision.
+        decision: What is told.
         kind: Why it failed.
         about: Whose digest and commit the alert is about.
     """
     n = max(after.n, s.record.n + 1)
+    reason, judgement = decision.reason, decision.judgement
+    fails = reason not in _OVER
     made = Pending(
         id=event_id(s.live.ref, s.live.uid, about.digest, kind or reason, n),
         reason=reason,
@@ -149,9 +152,24 @@ def _added(
         digest=about.digest,
         commit=about.commit,
         failure_class=kind,
+        since=s.record.started if fails else None,
     )
+    if fails and judgement is not None:
+        made = _with_evidence(made, judgement)
     alerts = (*after.alerts, made)[-PENDING_MAX:]
     return replace(after, alerts=alerts, failed=made.id)
+
+
+def _with_evidence(made: Pending, judgement: Judgement) -> Pending:
+    """Keep the first of the evidence: whoever delivers the alert may not have seen it."""
+    signs = signs_of(judgement)
+    return replace(
+        made,
+        cause=judgement.cause,
+        total=judgement.total,
+        signs=signs[:KEPT_MAX],
+        more=max(0, len(signs) - KEPT_MAX),
+    )
 
 
 def _content(s: Situation) -> FailedContent:

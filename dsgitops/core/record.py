@@ -65,6 +65,22 @@ class BadBefore:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sign:
+    """What speaks against one node's pod, without a word of the kubelet's."""
+
+    node: str
+    pod: str = ""
+    state: str = ""
+    failure_class: str = ""
+    container: str = ""
+    what: str = ""
+    """`ended 3 times, last with exit code 1 (Error)`; "" where only the kubelet has words."""
+    restarts: int = 0
+    since: datetime | None = None
+    voting: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pending:
     """An alert that is not delivered yet (`core/alerts.py` makes the whole of it)."""
 
@@ -76,6 +92,16 @@ class Pending:
     """Of the content that failed, or that is good again; it may be another's by now."""
     commit: str = ""
     failure_class: FailureClass | None = None
+    cause: FailureClass | None = None
+    """The class of the votes where `failure_class` is `BakeFailed`."""
+    since: datetime | None = None
+    """When the content that failed was written; in the bake, when all nodes were available."""
+    total: int = 0
+    """Nodes that should run the pod; 0: not known."""
+    signs: tuple[Sign, ...] = ()
+    """The first of the evidence, for an agent that did not see it; goes first for want of room."""
+    more: int = 0
+    """Nodes with evidence beyond `signs`."""
 
     @property
     def recovers(self) -> bool:
@@ -143,10 +169,14 @@ class Record:
 def dump(record: Record) -> str:
     """Return the annotation's value: compact JSON, sorted keys, at most `SIZE_MAX` bytes.
 
-    Over that, node names go first (those of the quarantine, which are for people, before those of
-    the baseline, which excuse nodes), then the oldest quarantine entries; the newest stays.
+    Over that, evidence of alerts goes first, then node names (those of the quarantine, which are
+    for people, before those of the baseline, which excuse nodes), then the oldest quarantine
+    entries; the newest stays.
     """
     text = _encode(record)
+    if not _fits(text) and any(each.signs for each in record.alerts):
+        record = replace(record, alerts=tuple(_bare(each) for each in record.alerts))
+        text = _encode(record)
     if _fits(text):
         return text
     bare = replace(
@@ -159,6 +189,10 @@ def dump(record: Record) -> str:
     while len(bare.quarantine) > 1 and not _fits(_encode(bare)):
         bare = replace(bare, quarantine=bare.quarantine[1:])
     return _encode(bare)
+
+
+def _bare(each: Pending) -> Pending:
+    return replace(each, signs=(), more=each.more + len(each.signs))
 
 
 def _fits(text: str) -> bool:
@@ -269,6 +303,27 @@ def _encode_pending(each: Pending) -> dict[str, Any]:
             "digest": each.digest,
             "commit": each.commit,
             "class": each.failure_class,
+            "cause": each.cause,
+            "since": each.since and stamp(each.since),
+            "total": each.total or None,
+            "evidence": [_encode_sign(sign) for sign in each.signs],
+            "more": each.more or None,
+        }
+    )
+
+
+def _encode_sign(sign: Sign) -> dict[str, Any]:
+    return _present(
+        {
+            "node": sign.node,
+            "pod": sign.pod,
+            "state": sign.state,
+            "class": sign.failure_class,
+            "container": sign.container,
+            "message": sign.what,
+            "restarts": sign.restarts or None,
+            "since": sign.since and stamp(sign.since),
+            "voting": sign.voting or None,
         }
     )
 
@@ -362,6 +417,25 @@ def _decode_pending(given: dict[str, Any]) -> Pending:
         digest=_text(given, "digest"),
         commit=_text(given, "commit"),
         failure_class=FailureClass(given["class"]) if "class" in given else None,
+        cause=FailureClass(given["cause"]) if "cause" in given else None,
+        since=instant(given["since"]) if "since" in given else None,
+        total=int(given.get("total", 0)),
+        signs=tuple(_decode_sign(each) for each in given.get("evidence", ())),
+        more=int(given.get("more", 0)),
+    )
+
+
+def _decode_sign(given: dict[str, Any]) -> Sign:
+    return Sign(
+        node=_text(given, "node"),
+        pod=_text(given, "pod"),
+        state=_text(given, "state"),
+        failure_class=_text(given, "class"),
+        container=_text(given, "container"),
+        what=_text(given, "message"),
+        restarts=int(given.get("restarts", 0)),
+        since=instant(given["since"]) if "since" in given else None,
+        voting=given.get("voting") is True,
     )
 
 

@@ -422,7 +422,12 @@ def test_an_alert_of_an_object_at_rest_is_found_again_by_the_next_agent(sink, tm
     [event] = {each["event_id"]: each for each in sink.events()}.values()
     assert event["event_id"] == waiting.id
     assert event["tags"]["class"] == "CrashLoop"
-    assert event["contexts"]["nodes"] == {"node-2": "voted against it"}
+    assert event["contexts"]["nodes"]["node-2"].startswith("CrashLoop, badRevision, pod agent-")
+    assert "last with exit code 1 (Error)" in event["contexts"]["nodes"]["node-2"]
+    assert list(event["contexts"]["diff"]) == ["/spec/containers/agent/image"]
+    assert event["contexts"]["rollout"]["nodes"] == 4
+    assert event["contexts"]["rollout"]["seconds"] > 0
+    assert "failed on 1 of 4 nodes (CrashLoop), back on c100000" in event["logentry"]["formatted"]
     assert event["release"].startswith("c2")
     assert scene.record().alerts == ()
 

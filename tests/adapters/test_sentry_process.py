@@ -70,6 +70,9 @@ def test_while_sentry_hangs_it_rolls_back_ends_in_time_and_the_next_agent_tells(
     [event] = sink.events()
     assert event["tags"]["author"]
     assert event["release"] == bad
+    assert "failed on 1 of 3 nodes (CrashLoop), back on" in event["logentry"]["formatted"]
+    assert all("CrashLoop" in said for said in event["contexts"]["nodes"].values())
+    assert list(event["contexts"]["diff"]) == ["/spec/containers/agent/image"]
     assert any(each["status"] == "ok" for each in sink.check_ins())
     assert "public-key" not in place.logged()
 

@@ -9,7 +9,7 @@ from scenarios.scene import POLICY, Scene
 
 from dsgitops.core import alerts
 from dsgitops.core import record as records
-from dsgitops.core.alerts import Kind, Seen, alert_of, event_id, fingerprint
+from dsgitops.core.alerts import Kind, Seen, alert_of, event_id, fingerprint, found_again
 from dsgitops.core.model import (
     Evidence,
     FailureClass,
@@ -18,10 +18,11 @@ from dsgitops.core.model import (
     Phase,
     Reason,
     Ref,
+    Revision,
     Verdict,
 )
 from dsgitops.core.raising import OUTCOME_WITHIN, ripe
-from dsgitops.core.record import LastGood, Pending, Quarantined, Record
+from dsgitops.core.record import LastGood, Pending, Quarantined, Record, Sign
 
 NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
 REF = Ref("logging", "agent")
@@ -175,6 +176,67 @@ def test_after_a_restart_the_record_is_enough_to_act_on():
     assert alert.sentence == "3f2a91c failed: CrashLoop on node-1. Back on 9d01b7e."
     assert alert.nodes == ("node-1",)
     assert fingerprint(alert, "prod") == ("prod", "logging", "agent", "sha256:bad", "CrashLoop")
+
+
+def test_the_next_agent_tells_the_same_evidence_and_the_same_diff():
+    def told(*, restarted):
+        scene = Scene(alerts=True)
+        scene.post.down = True
+        scene.push(image="1")
+        scene.run(60)
+        scene.push(image="2-crash")
+        scene.run(60)
+        if restarted:
+            scene.start_agent()
+        scene.run(30)
+        scene.post.up()
+        scene.run(30)
+        assert scene.record().alerts == ()
+        return scene.post.alerts()[0]
+
+    fresh, late = told(restarted=False), told(restarted=True)
+
+    assert late.evidence == fresh.evidence
+    assert late.failed == fresh.failed
+    assert (late.title, late.total, late.nodes) == (fresh.title, fresh.total, fresh.nodes)
+    assert late.sentence.startswith(fresh.sentence.partition(" Back on")[0])
+
+
+def test_with_rollback_off_the_next_agent_still_names_the_node():
+    scene = Scene(policy=replace(POLICY, rollback="off"), alerts=True)
+    scene.post.down = True
+    scene.push(image="1")
+    scene.run(60)
+    scene.push(image="2-crash")
+    scene.run(60)
+    scene.start_agent()
+    scene.run(60)
+    scene.post.up()
+
+    assert "c200000 failed on 1 of 4 nodes (CrashLoop), NOT" in scene.post.alerts()[0].title
+
+
+def test_evidence_gives_way_before_anything_else_where_the_record_is_full():
+    signs = tuple(Sign(node=f"node-{n}", pod="p" * 200, what="w" * 100) for n in range(5))
+    waiting = replace(PENDING, signs=signs, total=400, more=7)
+    names = tuple(f"node-{n:03}.example.internal" for n in range(250))
+    entry = replace(RECORD.quarantine[0], nodes=names)
+    record = replace(RECORD, alerts=(waiting,), quarantine=(entry,))
+    kept = records.load(records.dump(record))
+
+    assert kept.quarantine == (entry,)
+    assert kept.alerts == (replace(waiting, signs=(), more=12),)
+    alert = alert_of(REF, kept.alerts[0], kept)
+    assert "failed on 250 of 400 nodes (CrashLoop), back on 9d01b7e" in alert.title
+    assert fingerprint(alert, "prod")[-1] == "CrashLoop"
+
+
+def test_an_alert_is_told_without_its_diff_where_the_revision_is_gone():
+    good = Revision(name="agent-1", hash="1", number=1, template={"spec": {}})
+    found = found_again(PENDING, RECORD, [good])
+
+    assert found.good == {"spec": {}}
+    assert found.bad is None
 
 
 def test_the_fingerprint_is_the_same_before_and_after_a_restart():

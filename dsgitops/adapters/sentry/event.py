@@ -7,9 +7,9 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from dsgitops.core import narrate
-from dsgitops.core.alerts import Alert, Kind, Sign, fingerprint
+from dsgitops.core.alerts import Alert, Kind, fingerprint
 from dsgitops.core.difference import explain
-from dsgitops.core.record import stamp
+from dsgitops.core.record import Sign, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
