@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cluster.toll import Tolls
 
 NODES = 4
-SLOW_SECONDS = 5
+SLOW_SECONDS = 8
 IMAGE = "registry.example/agent"
 GOOD, SECOND, THIRD, SLOW = f"{IMAGE}:1", f"{IMAGE}:2", f"{IMAGE}:3", f"{IMAGE}:slow"
 BAD, WORSE, ABSENT = f"{IMAGE}:bad", f"{IMAGE}:worse", f"{IMAGE}:absent"
@@ -41,7 +41,7 @@ ROLLOUT = {
     "podDeadline": "12s",
     "progressDeadline": "2m",
 }
-WAIT_SECONDS = 150
+WAIT_SECONDS = 240
 
 
 @dataclass
