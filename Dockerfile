@@ -12,12 +12,12 @@ SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends binutils python3-venv
 WORKDIR /src
-COPY requirements.lock ./
+COPY deploy/image image
 # A builder behind a proxy of its own gives that one's certificates as the secret `ca`.
 RUN --mount=type=secret,id=ca \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
  && python3 -m venv /tools \
- && /tools/bin/pip wheel --no-cache-dir --quiet --require-hashes --wheel-dir /wheels --requirement requirements.lock \
+ && /tools/bin/pip wheel --no-cache-dir --quiet --require-hashes --wheel-dir /wheels --requirement image/requirements.lock \
  && /tools/bin/pip install --no-cache-dir --quiet --no-index --find-links /wheels hatchling
 COPY pyproject.toml README.md LICENSE ./
 COPY dsgitops dsgitops
@@ -26,10 +26,9 @@ COPY dsgitops dsgitops
 RUN /tools/bin/pip wheel --no-cache-dir --quiet --no-deps --no-build-isolation --wheel-dir /wheels . \
  && python3 -m venv --without-pip /opt/dsgitops \
  && /tools/bin/pip --python /opt/dsgitops/bin/python install --no-cache-dir --quiet --no-compile \
-      --no-index --find-links /wheels dsgitops \
+      --no-index --find-links /wheels 'dsgitops[notify]' \
  && /tools/bin/pip --python /opt/dsgitops/bin/python uninstall --quiet --yes \
       aiohttp aiohttp-retry aiohappyeyeballs aiosignal attrs frozenlist multidict propcache yarl
-COPY deploy/image image
 RUN image/rootfs.sh /rootfs \
  && /tools/bin/pip --python /opt/dsgitops/bin/python inspect > /tmp/python.json \
  && mkdir -p /rootfs/usr/share/sbom \

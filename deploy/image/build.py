@@ -45,6 +45,14 @@ ASK_GIT = (
     "print(command.version(Path('/tmp')))"
 )
 """As the agent starts it: in an environment of its own."""
+ASK_MESSENGERS = (
+    "from pathlib import Path; from dsgitops.adapters.notify import NotifyChannel; "
+    "channel = NotifyChannel(Path('/tmp/urls'), cluster='', on=['failures']); "
+    "print([str(channel._service(url).service_name) for url in ("
+    "'slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ', 'mailto://me:secret@example.com', "
+    "'matrix://me:secret@example.com/#room', 'json://example.com')])"
+)
+"""Some of the services that alerts can go to: none is asked for anything."""
 BILL = "usr/share/sbom/dsgitops.cdx.json"
 
 
@@ -249,6 +257,9 @@ def try_out(image: Path) -> None:
     code, said = enter(image, PYTHON, "-I", "-c", ASK_GIT)
     if code != 0 or "(2, 39" not in said:
         sys.exit(f"the agent cannot start its git:\n{said}")
+    code, said = enter(image, PYTHON, "-I", "-c", ASK_MESSENGERS)
+    if code != 0:
+        sys.exit(f"the agent cannot load its messengers:\n{said}")
     code, said = enter(image, "/usr/bin/ssh", "-V")
     if code != 0:
         sys.exit(f"ssh cannot be started:\n{said}")

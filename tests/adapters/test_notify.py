@@ -38,7 +38,7 @@ RECOVERY = replace(
 class Messenger:
     """A service that takes apprise's `json://` messages.  `answers` are used up first."""
 
-    def __init__(self):
+    def __init__(self, host="127.0.0.1"):
         self.answers = []
         self.seen = []
         """(path, body) of each request."""
@@ -64,13 +64,14 @@ class Messenger:
             def log_message(self, *arguments):
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = ThreadingHTTPServer((host, 0), Handler)
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
     @property
     def url(self):
-        return f"json://user:{SECRET}@127.0.0.1:{self.server.server_port}/{SECRET}"
+        host, port = self.server.server_address
+        return f"json://user:{SECRET}@{host}:{port}/{SECRET}"
 
     def bodies(self):
         return [body for _, body in self.seen]
