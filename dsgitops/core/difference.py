@@ -26,6 +26,8 @@ MERGE_KEYS: Mapping[str, tuple[str, ...]] = {
     "env": ("name",),
     "imagePullSecrets": ("name",),
     "resourceClaims": ("name",),
+    "claims": ("name",),
+    "schedulingGates": ("name",),
     "ports": ("containerPort", "protocol"),
     "volumeMounts": ("mountPath",),
     "volumeDevices": ("devicePath",),

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from dsgitops.sim.collector import delete_pod
 from dsgitops.sim.fields import status_stamped
-from dsgitops.sim.fleet import Fleet, Tally, Terms, is_available
-from dsgitops.sim.mould import pod_of
+from dsgitops.sim.fleet import Fleet, Tally, Terms, is_available, is_updated
+from dsgitops.sim.mould import pod_of, template_generation
 from dsgitops.sim.objects import (
     Object,
     controller_of,
@@ -32,7 +32,7 @@ from dsgitops.sim.objects import (
 )
 from dsgitops.sim.placement import pinned
 from dsgitops.sim.recorder import Recorder
-from dsgitops.sim.revisions import HASH_LABEL, Collision, Constructed, History
+from dsgitops.sim.revisions import Collision, Constructed, History
 
 if TYPE_CHECKING:
     from dsgitops.sim.site import Site
@@ -382,8 +382,8 @@ class DaemonSetController:
         """Return what must go of the pods of a node under surge: at most one old and one new."""
         if len(running) <= 1:
             return []
-        new = [it for it in running if labels_of(it).get(HASH_LABEL) == terms.hash]
-        old = [it for it in running if labels_of(it).get(HASH_LABEL) != terms.hash]
+        new = [it for it in running if is_updated(it, terms)]
+        old = [it for it in running if not is_updated(it, terms)]
         surplus = new[1:] + old[1:]
         if new and old:
             served = is_available(new[0], terms.min_ready_seconds, self._site.clock.now())
@@ -449,7 +449,7 @@ class DaemonSetController:
 
     def _old_pod(self, kept: _Kept, node: str, terms: Terms) -> Object | None:
         for pod in kept.fleet.pods_on(node):
-            if not is_terminating(pod) and labels_of(pod).get(HASH_LABEL) != terms.hash:
+            if not is_terminating(pod) and not is_updated(pod, terms):
                 return pod
         return None
 
@@ -568,6 +568,7 @@ def _terms(daemonset: Object, digest: str) -> Terms:
     surge = dig(spec, "updateStrategy", "rollingUpdate", "maxSurge", default=0)
     return Terms(
         hash=digest,
+        generation=template_generation(daemonset),
         min_ready_seconds=int(spec.get("minReadySeconds") or 0),
         surges=_rolls(daemonset) and surge not in (0, "0", "0%"),
     )

@@ -22,7 +22,7 @@ from dsgitops.sim.objects import (
     uid_of,
 )
 from dsgitops.sim.placement import Belongs, belongs, tolerations_of
-from dsgitops.sim.revisions import HASH_LABEL
+from dsgitops.sim.revisions import GENERATION_LABEL, HASH_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,6 +47,8 @@ class Terms(NamedTuple):
     """What the counts depend on besides pods and nodes."""
 
     hash: str
+    generation: str
+    """Of the template, as a new pod's label `pod-template-generation` has it."""
     min_ready_seconds: int
     surges: bool
 
@@ -202,11 +204,11 @@ class Fleet:
             current=1,
             ready=int(is_ready(oldest)),
             available=int(is_available(oldest, terms.min_ready_seconds, now)),
-            updated=int(labels_of(oldest).get(HASH_LABEL) == terms.hash),
+            updated=int(is_updated(oldest, terms)),
         )
 
     def _part(self, pods: list[Object], terms: Terms, now: datetime) -> Part:
-        new, old, sound = by_revision(pods, terms.hash)
+        new, old, sound = by_revision(pods, terms)
         if not sound or (new is None) == (old is None):
             return "blocked"
         if new is not None:
@@ -215,7 +217,7 @@ class Fleet:
         return "candidate" if is_available(old, terms.min_ready_seconds, now) else "replace"
 
     def _surge_part(self, pods: list[Object], terms: Terms, now: datetime) -> Part:
-        new, old, sound = by_revision(pods, terms.hash)
+        new, old, sound = by_revision(pods, terms)
         if not sound:
             return "blocked"
         if old is None:
@@ -225,14 +227,24 @@ class Fleet:
         return "drop" if is_available(new, terms.min_ready_seconds, now) else "blocked"
 
 
-def by_revision(pods: list[Object], digest: str) -> tuple[Object | None, Object | None, bool]:
+def is_updated(pod: Object, terms: Terms) -> bool:
+    """Whether the controller takes a pod for one of the newest template.
+
+    A pod that an earlier DaemonSet of the name left behind as an orphan is taken for one if only
+    the generations are equal, whatever it runs.
+    """
+    labels = labels_of(pod)
+    return labels.get(HASH_LABEL) == terms.hash or labels.get(GENERATION_LABEL) == terms.generation
+
+
+def by_revision(pods: list[Object], terms: Terms) -> tuple[Object | None, Object | None, bool]:
     """Return (updated, old, whether there is at most one of each) of the pods that stay."""
     new: Object | None = None
     old: Object | None = None
     for pod in pods:
         if is_terminating(pod):
             continue
-        if labels_of(pod).get(HASH_LABEL) == digest:
+        if is_updated(pod, terms):
             if new is not None:
                 return None, None, False
             new = pod

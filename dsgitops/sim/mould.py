@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dsgitops.sim.objects import Object, dig, each, name_of, namespace_of, owned_by
 from dsgitops.sim.placement import tolerations_of
-from dsgitops.sim.revisions import HASH_LABEL
+from dsgitops.sim.revisions import GENERATION_LABEL, HASH_LABEL
 
 GENERATION = "deprecated.daemonset.template.generation"
 
@@ -26,9 +26,7 @@ def pod_of(daemonset: Object, digest: str, token_volume: str) -> Object:
         "labels": {
             **(given.get("labels") or {}),
             HASH_LABEL: digest,
-            "pod-template-generation": dig(
-                daemonset, "metadata", "annotations", GENERATION, default="1"
-            ),
+            GENERATION_LABEL: template_generation(daemonset),
         },
         "ownerReferences": [owned_by(daemonset, "DaemonSet", "apps/v1")],
     }
@@ -37,6 +35,11 @@ def pod_of(daemonset: Object, digest: str, token_volume: str) -> Object:
     spec = _pod_spec(template, token_volume)
     status = {"phase": "Pending", "qosClass": _quality(spec)}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status}
+
+
+def template_generation(daemonset: Object) -> str:
+    """Return how many templates a DaemonSet has had, as its pods are labelled with it."""
+    return str(dig(daemonset, "metadata", "annotations", GENERATION, default="1"))
 
 
 def _pod_spec(template: Object, token_volume: str) -> Object:

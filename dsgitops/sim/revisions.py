@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dsgitops.sim.site import Site
 
 HASH_LABEL = "controller-revision-hash"
+GENERATION_LABEL = "pod-template-generation"
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _LIMIT_DEFAULT = 10
 

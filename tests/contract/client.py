@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ STRATEGIC = "application/strategic-merge-patch+json"
 MERGE = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 JSON = "application/json"
+Events = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,16 @@ class Cluster:
     """Let so many seconds of the cluster's time pass."""
     rest: Callable[[], None] = lambda: None
     """Let time pass until nothing is left to happen by itself (where no controller runs: at once)."""
-    quiet: float = 0.0
-    """After so many seconds without a line a watch has told all that it had to tell."""
     join: Callable[[str, dict[str, str]], object] = lambda _name, _labels: None
     """Let a node of a name, with labels, join the cluster."""
     leave: Callable[[str], object] = lambda _name: None
     """Take a node out of the cluster for ever."""
+    quota: Callable[[str], object] = lambda _cpu: None
+    """Limit the CPU that all pods of the namespace may ask for together."""
+
+    def rest_briefly(self) -> None:
+        """Give what should not happen a moment to happen, where nothing comes to rest."""
+        self.pass_time(0.3)
 
     def call(self, method, path, body=None, *, media=JSON, accept=JSON, agent="other", **query):
         data = (
@@ -98,7 +102,7 @@ class Cluster:
     def pods(self):
         return self.list("pods", labelSelector="app=agent")
 
-    def open(self, resource="daemonsets", accept=JSON, **query) -> Stream:
+    def open(self, resource="daemonsets", accept=JSON, wake=lambda: None, **query) -> Stream:
         given = {"watch": "1"} | {key: str(value) for key, value in query.items()}
         request = Request(
             method="GET",
@@ -107,34 +111,30 @@ class Cluster:
             headers={"Accept": accept},
             timeout=300.0,
         )
-        stream = self.transport.open(request, lambda: None)
-        while self.quiet and not (stream.status or stream.ended):
-            time.sleep(0.01)
+        stream = self.transport.open(request, wake)
+        assert self.settle(lambda: bool(stream.status) or stream.ended)
         return stream
 
     def lines(self, stream: Stream) -> list[bytes]:
-        """Take what a watch has to tell; a real one needs a moment to tell it."""
-        found = news = stream.lines()
-        until = time.monotonic() + self.quiet
-        while time.monotonic() < until:
-            time.sleep(0.02)
-            if news := stream.lines():
-                found = [*found, *news]
-                until = time.monotonic() + self.quiet
-        return found
-
-    def events(self, stream: Stream) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.lines(stream)]
-
-    def first_events(self, stream: Stream) -> list[dict[str, Any]]:
-        """Wait until a watch tells something, and take it."""
-        found: list[dict[str, Any]] = []
+        """Take what a watch has told; wait until it is something."""
+        found: list[bytes] = []
 
         def told() -> bool:
-            found.extend(self.events(stream))
+            found.extend(stream.lines())
             return bool(found)
 
-        self.settle(told)
+        assert self.settle(told), "the watch tells nothing"
+        return found
+
+    def events(self, stream: Stream, *, until: Callable[[Events], bool] = bool) -> Events:
+        """Take what a watch tells until that is enough; anything will do where nothing is said."""
+        found: Events = []
+
+        def enough() -> bool:
+            found.extend(json.loads(line) for line in stream.lines())
+            return until(found)
+
+        assert self.settle(enough), f"the watch told no more than {found}"
         return found
 
 

@@ -13,6 +13,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
+from contract.calm import Calm
 from contract.client import Cluster
 from contract.trouble import Real, simulated
 
@@ -22,7 +23,8 @@ from dsgitops.sim.world import World
 _numbers = itertools.count(1)
 _CONTROLLERS = ("kwok", "scheduler", "controller-manager")
 _SETTLE_SECONDS = 100
-_QUIET_SECONDS = 0.5
+_GRACE_SECONDS = 0.2
+"""What was not written until then is taken for not written at all."""
 _STEP_SECONDS = 0.05
 
 
@@ -38,7 +40,7 @@ def trouble(request, tmp_path):
         yield Real(plane, cluster, tmp_path)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def own_plane(request):
     """A real control plane for what disturbs others; it has no nodes."""
     with _plane(request, 1) as plane:
@@ -70,6 +72,24 @@ def _plane(request, kind):
         yield plane
 
 
+@pytest.fixture(scope="session")
+def calm(request):
+    """A watch of a namespace where nothing happens, and when its bookmarks came."""
+    if os.environ.get("DSGITOPS_CLUSTER") == "real":
+        with contextmanager(_real)(request.getfixturevalue("control_plane")) as cluster:
+            yield Calm(cluster, time.monotonic)
+    else:
+        world = World(nodes=2, seed=next(_numbers))
+        yield Calm(_simulated(world), lambda: world.clock.seconds)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _begun_early(request):
+    """Begin the minute that the first bookmark takes before the other tests, not after them."""
+    if any("calm" in each.fixturenames for each in request.session.items):
+        request.getfixturevalue("calm")
+
+
 @pytest.fixture
 def cluster(request):
     """A namespace of its own in a cluster of twelve nodes."""
@@ -92,9 +112,18 @@ def _simulated(world):
     def join(name, labels):
         world.add_node(name, labels=labels)
 
-    transport = world.transport()
+    def quota(cpu):
+        world.make_quota(namespace, "cpu", cpu)
+
     return Cluster(
-        transport, namespace, settle, world.advance, rest, join=join, leave=world.remove_node
+        world.transport(),
+        namespace,
+        settle,
+        world.advance,
+        rest,
+        join=join,
+        leave=world.remove_node,
+        quota=quota,
     )
 
 
@@ -111,13 +140,18 @@ def _real(plane):
         return False
 
     def rest():
-        """Wait until everything is observed, and for a while nothing is written any more."""
+        """Wait until every DaemonSet is where its spec wants it, and nothing is written then."""
         seen, since = None, time.monotonic()
-        while time.monotonic() - since < _QUIET_SECONDS:
-            now = _state(cluster)
-            if now != seen or not all(observed for _, observed in now):
+        ends = since + _SETTLE_SECONDS
+        while time.monotonic() - since < _GRACE_SECONDS:
+            assert time.monotonic() < ends, seen
+            now = [(each["metadata"]["resourceVersion"], _is_settled(each)) for each in all_of()]
+            if now != seen or not all(settled for _, settled in now):
                 seen, since = now, time.monotonic()
             time.sleep(_STEP_SECONDS)
+
+    def all_of():
+        return cluster.list("daemonsets")
 
     cluster = Cluster(
         transport,
@@ -125,9 +159,9 @@ def _real(plane):
         settle,
         time.sleep,
         rest,
-        _QUIET_SECONDS,
         join=lambda name, labels: plane.call("POST", "/api/v1/nodes", _node(name, labels)),
         leave=lambda name: plane.call("DELETE", f"/api/v1/nodes/{name}"),
+        quota=lambda cpu: plane.call("POST", cluster.path(resource="resourcequotas"), _quota(cpu)),
     )
     yield cluster
     transport.close()
@@ -146,12 +180,20 @@ def _node(name, labels):
     return {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "status": status}
 
 
-def _state(cluster):
-    """Return each DaemonSet's version, and whether its controller has seen it and has its pods."""
-    found = []
-    for each in cluster.list("daemonsets"):
-        metadata, status = each["metadata"], each["status"]
-        seen = status.get("observedGeneration") == metadata["generation"]
-        complete = status.get("numberAvailable", 0) == status.get("desiredNumberScheduled")
-        found.append((metadata["resourceVersion"], seen and complete))
-    return found
+def _quota(cpu):
+    return {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "cpu"},
+        "spec": {"hard": {"requests.cpu": cpu}},
+    }
+
+
+def _is_settled(daemonset):
+    """Whether the controller has seen all of a DaemonSet, and has nothing left to do for it."""
+    metadata, spec, status = daemonset["metadata"], daemonset["spec"], daemonset["status"]
+    wanted = status.get("desiredNumberScheduled")
+    seen = status.get("observedGeneration") == metadata["generation"]
+    rolls = spec["updateStrategy"]["type"] == "RollingUpdate"
+    updated = status.get("updatedNumberScheduled", 0) == wanted or not rolls
+    return seen and updated and status.get("numberAvailable", 0) == wanted

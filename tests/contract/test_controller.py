@@ -2,68 +2,19 @@
 
 from __future__ import annotations
 
-import json
-
-from contract.client import MERGE, STRATEGIC, container_of, manifest
-
-HASH = "controller-revision-hash"
-RECORD = "dsgitops.io/record"
-HELD = {"type": "OnDelete", "rollingUpdate": {"maxUnavailable": 12, "maxSurge": 0}}
-ROLLING = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 12, "maxSurge": 0}}
-
-
-def version(number, record="", **spec):
-    """Return the manifest of one version of the software."""
-    body = manifest(**{"updateStrategy": ROLLING} | spec)
-    container_of(body)["env"] = [{"name": "VERSION", "value": str(number)}]
-    if record:
-        body["metadata"]["annotations"] = {RECORD: record}
-    return body
-
-
-def rolled_out(cluster, count=12):
-    """Whether the controller has seen the newest spec, and so many nodes run it."""
-
-    def holds():
-        live = cluster.get()
-        status = live["status"]
-        return (
-            status.get("observedGeneration") == live["metadata"]["generation"]
-            and status.get("desiredNumberScheduled") == count
-            and status.get("updatedNumberScheduled", 0) == count
-            and status.get("numberAvailable", 0) == count
-        )
-
-    return holds
-
-
-def roll_out(cluster, body, count=12):
-    answer = cluster.apply(body)
-    assert answer.status in (200, 201), answer.body
-    assert cluster.settle(rolled_out(cluster, count)), cluster.get()["status"]
-    return cluster.get()
-
-
-def revisions(cluster):
-    return sorted(cluster.list("controllerrevisions"), key=lambda each: each["revision"])
-
-
-def by_node(cluster):
-    return {pod["spec"].get("nodeName"): pod for pod in cluster.pods()}
-
-
-def patch_node(cluster, name, change, media=MERGE):
-    answer = cluster.call("PATCH", f"/api/v1/nodes/{name}", change, media=media)
-    assert answer.status == 200, answer.body
-
-
-def status_is(cluster, **numbers):
-    def holds():
-        status = cluster.get()["status"]
-        return all(status.get(key, 0) == number for key, number in numbers.items())
-
-    return holds
-
+from contract.client import STRATEGIC
+from contract.fleet import (
+    HASH,
+    HELD,
+    RECORD,
+    by_node,
+    patch_node,
+    revisions,
+    roll_out,
+    rolled_out,
+    status_is,
+    version,
+)
 
 # ---------------------------------------------------------------------------- revisions
 
@@ -193,7 +144,10 @@ def test_surge_never_has_a_node_without_a_ready_pod(cluster):
     roll_out(cluster, version(2, updateStrategy=surge))
     assert cluster.settle(lambda: len(cluster.pods()) == 12)
 
-    for event in map(json.loads, cluster.lines(stream)):
+    def all_gone(told):
+        return sum(each["type"] == "DELETED" for each in told) == 12
+
+    for event in cluster.events(stream, until=all_gone):
         pod = event["object"]
         uid, node = pod["metadata"]["uid"], pod["spec"].get("nodeName")
         leaving = event["type"] == "DELETED" or "deletionTimestamp" in pod["metadata"]
@@ -337,7 +291,6 @@ def test_a_finalizer_keeps_a_deleted_daemonset_until_it_is_taken_away(cluster):
     cluster.apply(body)
 
     assert cluster.call("DELETE", cluster.path("agent")).status == 200
-    cluster.pass_time(1)
     live = cluster.get()
     assert live["metadata"]["deletionTimestamp"]
     refused = cluster.create(version(1))

@@ -16,6 +16,7 @@ from contract.client import (
     preconditions,
 )
 
+from dsgitops.core.difference import MERGE_KEYS
 from dsgitops.core.ownership import takeover
 
 RECORD = "dsgitops.io/record"
@@ -287,6 +288,77 @@ def test_an_applied_object_owns_what_the_body_names_and_no_defaults(cluster):
     assert side == {".": {}, "f:image": {}, "f:name": {}}
 
 
+def every_list():
+    """Return a manifest that has each list by which the server may tell elements apart."""
+    body = manifest()
+    container_of(body).update(
+        args=["a"],
+        command=["b"],
+        envFrom=[{"configMapRef": {"name": "a"}}],
+        volumeDevices=[{"name": "disk", "devicePath": "/dev/x"}],
+        securityContext={"capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]}},
+        resources={"claims": [{"name": "device"}]},
+    )
+    required = {"nodeSelectorTerms": [{"matchExpressions": [{"key": "a", "operator": "Exists"}]}]}
+    spread = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+    token = {"serviceAccountToken": {"path": "t"}}
+    pod = body["spec"]["template"]["spec"]
+    pod |= {
+        "initContainers": [{"name": "first", "image": "registry.example/first:1"}],
+        "imagePullSecrets": [{"name": "a"}],
+        "hostAliases": [{"ip": "127.0.0.1", "hostnames": ["a", "b"]}],
+        "topologySpreadConstraints": [spread],
+        "resourceClaims": [{"name": "device", "resourceClaimName": "device"}],
+        "tolerations": [{"operator": "Exists"}],
+        "readinessGates": [{"conditionType": "example.io/a"}],
+        "schedulingGates": [{"name": "example.io/b"}],
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}},
+        "securityContext": {"supplementalGroups": [1, 2]},
+        "dnsConfig": {"nameservers": ["127.0.0.1"], "options": [{"name": "ndots"}]},
+    }
+    pod["volumes"] += [
+        {"name": "disk", "persistentVolumeClaim": {"claimName": "disk"}},
+        {"name": "map", "configMap": {"name": "a", "items": [{"key": "k", "path": "p"}]}},
+        {"name": "token", "projected": {"sources": [token]}},
+    ]
+    return body
+
+
+def lists_of(value, fields, name=""):
+    """Yield each list's name and what the entry has of its elements."""
+    if isinstance(value, list):
+        yield name, {key for key in fields if key != "."}
+        for element in value:
+            key = next((each for each in fields if each[:2] == "k:" and fits(each, element)), None)
+            if key is not None:
+                yield from lists_of(element, fields[key], name)
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            if f"f:{key}" in fields:
+                yield from lists_of(each, fields[f"f:{key}"], key)
+
+
+def fits(key, element):
+    return {"protocol": "TCP"} | element | json.loads(key[2:]) == {"protocol": "TCP"} | element
+
+
+def test_the_lists_that_the_agent_matches_by_key_are_those_that_the_server_merges(cluster):
+    body = every_list()
+    live = cluster.apply(body).body
+
+    assert live["kind"] == "DaemonSet", live
+    fields = entry(live, "dsgitops", "Apply")["f:spec"]
+    found = dict(lists_of(body["spec"], fields))
+
+    merged = {name for name, elements in found.items() if elements}
+    template_has_none = {"ephemeralContainers"}
+    assert merged == set(MERGE_KEYS) - template_has_none
+    for name in merged:
+        for element in found[name]:
+            assert set(json.loads(element[2:])) == set(MERGE_KEYS[name])
+    assert len(found) - len(merged) > 10, "the atomic ones"
+
+
 # ---------------------------------------------------------------------------- the record
 
 
@@ -323,7 +395,7 @@ def test_the_same_content_again_keeps_version_and_times(cluster):
     live = cluster.apply(forward(manifest(), None, "1")).body
     cluster.rest()
     live = cluster.get()
-    cluster.pass_time(2)
+    cluster.pass_time(1.1)  # time stamps are of whole seconds
 
     again = cluster.apply(forward(manifest(), None, "1")).body
     by_merge = cluster.patch({"metadata": {"annotations": {RECORD: "1"}}}).body
@@ -588,9 +660,9 @@ def test_a_rollback_owns_what_it_brought_back(cluster):
 
 def test_entries_keep_their_order_and_time_stamps(cluster):
     cluster.create(manifest())
-    cluster.pass_time(2)
+    cluster.pass_time(1.1)  # time stamps are of whole seconds
     cluster.apply(manifest(minReadySeconds=1))
-    cluster.pass_time(2)
+    cluster.pass_time(1.1)
     live = cluster.patch({"metadata": {"annotations": {"x": "y"}}}, media=MERGE).body
 
     entries = [each for each in live["metadata"]["managedFields"] if not each.get("subresource")]

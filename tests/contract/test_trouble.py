@@ -47,7 +47,7 @@ def test_after_a_restart_a_watch_goes_on_or_says_that_it_cannot(trouble):
     assert cluster.settle(observed(cluster))
     cluster.rest()
     stream = cluster.open(resourceVersion=old)
-    last = cluster.first_events(stream)[-1]["object"]["metadata"]["resourceVersion"]
+    last = cluster.events(stream)[-1]["object"]["metadata"]["resourceVersion"]
 
     trouble.kill()
     assert cluster.settle(lambda: stream.ended)
@@ -56,7 +56,7 @@ def test_after_a_restart_a_watch_goes_on_or_says_that_it_cannot(trouble):
     trouble.start()
     cluster.patch({"metadata": {"labels": {"seen": "after"}}})
 
-    events = cluster.first_events(cluster.open(resourceVersion=last))
+    events = cluster.events(cluster.open(resourceVersion=last))
     if events[0]["type"] == "ERROR":  # something else was written in between, of any kind
         assert events[0]["object"]["code"] == 410
         events = [{"object": each} for each in cluster.list("daemonsets")]
@@ -74,7 +74,7 @@ def test_a_forgotten_version_is_410_to_watch_to_list_and_to_page_and_a_list_star
     trouble.forget()
 
     stream = cluster.open(resourceVersion=old)
-    (event,) = cluster.first_events(stream)
+    (event,) = cluster.events(stream)
     assert stream.status == 200
     assert stream.ended
     assert event["type"] == "ERROR"
@@ -123,6 +123,36 @@ def test_a_dry_run_needs_the_rights_of_the_real_thing(trouble):
     assert reader.apply(idle(), dryRun="All").status == 403
     dry = {"dryRun": ["All"]}
     assert reader.call("DELETE", reader.path("agent"), dry).status == 403
+
+
+def test_an_account_is_told_which_rights_it_lacks(trouble):
+    reader = trouble.reader()
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+
+    def may(verb, namespace):
+        wanted = {"namespace": namespace, "verb": verb, "group": "apps", "resource": "daemonsets"}
+        answer = reader.call("POST", path, {"spec": {"resourceAttributes": wanted}})
+        assert answer.status == 201
+        return answer.body["status"]
+
+    allowed = may("list", reader.namespace)
+    assert allowed["allowed"] is True
+    assert allowed["reason"].startswith("RBAC: allowed by RoleBinding ")
+    assert may("patch", reader.namespace) == {"allowed": False}
+    assert may("list", "default") == {"allowed": False}
+
+
+def test_an_account_that_may_only_patch_cannot_make_what_is_not_there(trouble):
+    writer = trouble.account("get", "patch")
+
+    missing = writer.apply(idle())
+    trouble.cluster.create(idle())
+
+    assert missing.status == 403
+    assert 'cannot create resource "daemonsets"' in missing.body["message"]
+    assert writer.apply(idle(), dryRun="All").status == 200
+    assert writer.apply(idle()).status == 200
+    assert writer.call("DELETE", writer.path("agent")).status == 403
 
 
 def test_a_wrong_token_is_unauthorized(trouble):

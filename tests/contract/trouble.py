@@ -56,8 +56,12 @@ class Simulated:
 
     def reader(self) -> Cluster:
         """Return the cluster as an account sees it that may only read DaemonSets."""
+        return self.account(*READS)
+
+    def account(self, *verbs: str) -> Cluster:
+        """Return the cluster as an account sees it that has these verbs on DaemonSets."""
         where = self.cluster.namespace
-        rule = Rule(verbs=READS, groups=("apps",), resources=("daemonsets",), namespace=where)
+        rule = Rule(verbs=verbs, groups=("apps",), resources=("daemonsets",), namespace=where)
         name = f"system:serviceaccount:{where}:{ACCOUNT}"
         return self._other(Account(name=name, rules=[rule]))
 
@@ -120,8 +124,12 @@ class Real:
 
     def reader(self) -> Cluster:
         """Return the cluster as a ServiceAccount sees it that may only read DaemonSets."""
+        return self.account(*READS)
+
+    def account(self, *verbs: str) -> Cluster:
+        """Return the cluster as a ServiceAccount sees it that has these verbs on DaemonSets."""
         namespace = self.cluster.namespace
-        rule = {"apiGroups": ["apps"], "resources": ["daemonsets"], "verbs": list(READS)}
+        rule = {"apiGroups": ["apps"], "resources": ["daemonsets"], "verbs": list(verbs)}
         role = {"name": ACCOUNT, "namespace": namespace}
         self._post(f"{_RBAC}/namespaces/{namespace}/roles", "Role", role, rules=[rule])
         self._post(
@@ -132,7 +140,7 @@ class Real:
             subjects=[{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}],
         )
         seen = self._with_token(self._token(ACCOUNT))
-        assert self.cluster.settle(lambda: seen.call("GET", seen.path()).status == 200)
+        assert self.cluster.settle(lambda: seen.call("GET", seen.path("any")).status == 404)
         return seen
 
     def stranger(self) -> Cluster:

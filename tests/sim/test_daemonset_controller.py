@@ -231,7 +231,7 @@ def test_a_hash_that_names_other_content_is_a_collision_that_is_counted():
     assert newest_hash(world) != taken["metadata"]["labels"][HASH]
 
 
-def test_a_control_plane_that_writes_other_bytes_restarts_every_pod_of_an_unchanged_template():
+def test_a_control_plane_that_writes_other_bytes_makes_a_revision_and_restarts_no_pod():
     world = running(nodes=3)
     before = uids(world)
     world.controller.history.null_times = True
@@ -239,7 +239,11 @@ def test_a_control_plane_that_writes_other_bytes_restarts_every_pod_of_an_unchan
     settle(world)
 
     assert len(world.revisions(NAMESPACE, NAME)) == 2
-    assert not uids(world) & before
+    assert uids(world) == before  # of the template's generation, though of another hash
+    assert status(world)["updatedNumberScheduled"] == 3
+    assert newest_hash(world) not in {
+        pod["metadata"]["labels"][HASH] for pod in world.pods(NAMESPACE, NAME)
+    }
 
 
 # ---------------------------------------------------------------------------- soft maxUnavailable
@@ -496,12 +500,17 @@ def test_orphans_are_adopted_by_the_same_content_without_a_restart():
     assert is_finished(world)
 
 
-def test_orphans_of_other_content_are_adopted_and_rolled():
+def test_orphans_of_other_content_pass_for_new_until_the_generations_differ():
     world = running(nodes=3)
     pods = uids(world)
     delete(world, propagationPolicy="Orphan")
     world.advance(5)
     world.apply(daemonset("registry.sim/agent:2"))
+    settle(world)
+
+    assert uids(world) == pods  # template generation 1, as the pods' label says
+
+    world.apply(daemonset("registry.sim/agent:3"))
     settle(world)
 
     assert not uids(world) & pods

@@ -332,7 +332,8 @@ _WORDS = {
 def _phrase(cause: Cause) -> str:
     for phrase in _PHRASES:
         if phrase in cause.message:
-            return f"({phrase.rstrip(' be')})" if phrase.endswith("must be") else f"({phrase})"
+            wanted = phrase.removesuffix(" must be")
+            return f"(must be {wanted})" if wanted != phrase else f"({phrase})"
     return _WORDS.get(cause.reason, "is not accepted")
 
 
