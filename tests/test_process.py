@@ -226,6 +226,20 @@ def test_every_mistake_in_the_settings_is_named_with_its_line(place):
     assert any("rollout" in each for each in last), "did you mean"
 
 
+def test_in_a_log_of_json_a_warning_of_the_settings_is_json_too(place):
+    place.configure(rollout=SETTINGS["rollout"] | {"podDeadline": "30s"})
+    before = len(place.logged())
+    try:
+        assert place.run("--once") in {0, 3, 4}
+    finally:
+        place.configure()
+
+    lines = [json.loads(line) for line in place.logged()[before:].splitlines()]
+    (warned,) = (each for each in lines if "podDeadline" in each["message"])
+    assert warned["level"] == "warning"
+    assert "dsgitops.yaml:" in warned["message"]
+
+
 def place_of(place, name):
     """Return the 0-based line of a key in the settings as they were in that test."""
     given = {**SETTINGS, "cacheDir": "", "sources": [], "rollot": {"bakeTime": "1m"},

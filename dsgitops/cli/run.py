@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ from dsgitops.cli import terminal
 from dsgitops.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from dsgitops.core.model import Decision, Problem
     from dsgitops.settings import Settings
@@ -63,8 +64,9 @@ def run(  # noqa: PLR0913 - each is a flag
     from dsgitops.adapters import log  # noqa: PLC0415
     from dsgitops.adapters.kubernetes.transport import connect  # noqa: PLC0415
 
-    settings = _settings(config, set_ or [])
-    log.configure(_form(log_format), verbose=verbose)
+    form = _form(log_format)
+    log.configure(form, verbose=verbose)
+    settings = _settings(config, set_ or [], tell=_log if form == "json" else _note)
     transport = connect(kubeconfig, context=context, insecure=insecure)
     runtime = wiring.runtime(settings, transport, voice=log.LogVoice(), dry_run=dry_run)
     _stop_on_signals(runtime)
@@ -99,8 +101,10 @@ def _end() -> Never:
     os._exit(0)
 
 
-def _settings(config: Path | None, assignments: list[str]) -> Settings:
-    """Read the settings; print every problem with its place.
+def _settings(
+    config: Path | None, assignments: list[str], *, tell: Callable[[Problem], None]
+) -> Settings:
+    """Read the settings; tell every problem with its place.
 
     Raises:
         UsageError: There is none, or something in it is wrong.
@@ -120,18 +124,26 @@ def _settings(config: Path | None, assignments: list[str]) -> Settings:
             raise UsageError("--set wants NAME=VALUE", remedy="such as rollout.bakeTime=5m")
         overrides[name] = value
     settings, problems = load_settings(file, overrides)
-    _tell(problems)
+    for each in problems:
+        tell(each)
     if settings is None:
         count = sum(1 for each in problems if each.severity == "error")
         raise UsageError(f"{count} problem{'s'[: count != 1]} in the settings")
     return settings
 
 
-def _tell(problems: Iterable[Problem]) -> None:
-    for problem in problems:
-        terminal.note(f"{problem.severity}: {terminal.plain(str(problem))}")
-        if problem.remedy:
-            terminal.note(f"hint: {terminal.plain(problem.remedy)}")
+def _note(problem: Problem) -> None:
+    terminal.note(f"{problem.severity}: {terminal.plain(str(problem))}")
+    if problem.remedy:
+        terminal.note(f"hint: {terminal.plain(problem.remedy)}")
+
+
+def _log(problem: Problem) -> None:
+    """As one of the log's lines: whoever collects JSON reads nothing else."""
+    from dsgitops.adapters.log import LOGGER  # noqa: PLC0415
+
+    level = logging.ERROR if problem.severity == "error" else logging.WARNING
+    LOGGER.log(level, "%s", f"{problem}; {problem.remedy}" if problem.remedy else str(problem))
 
 
 def _form(given: str) -> Literal["json", "text"]:
