@@ -58,6 +58,12 @@ ALERTS_HEAD = """## Alerts
 [deploy/alerts/dsgitops.rules.yaml](../deploy/alerts/dsgitops.rules.yaml), tested by `promtool test
 rules` and before a real Prometheus.
 """
+ROLES = (
+    ("in each managed namespace", "managed/role.yaml", "Role"),
+    ("in its own namespace", "base/lease.yaml", "Role"),
+    ("in the whole cluster", "base/nodes.yaml", "ClusterRole"),
+)
+"""Where the shipped rights hold, and which file has them."""
 REAL_SECONDS = re.compile(r"in \d+ s\.$", re.MULTILINE)
 
 
@@ -190,14 +196,34 @@ def printed(arguments: list[str]) -> str:
     return done.stdout
 
 
+def rights() -> str:
+    """Return what the shipped roles allow, a line for each place."""
+    out = ["The rights of its account, as shipped:", ""]
+    for where, file, kind in ROLES:
+        shipped = yaml.safe_load_all((ROOT / "deploy" / file).read_text())
+        rules = [rule for each in shipped if each["kind"] == kind for rule in each["rules"]]
+        out.append(f"- {where}: " + "; ".join(allowed(rule) for rule in rules))
+    return "\n".join(out)
+
+
+def allowed(rule: dict[str, list[str]]) -> str:
+    """Return one rule of a role in words."""
+    groups = [group for group in rule["apiGroups"] if group == "events.k8s.io"]
+    kinds = ", ".join(".".join([kind, *groups]) for kind in rule["resources"])
+    names = "".join(f" `{name}`" for name in rule.get("resourceNames", []))
+    return f"`{', '.join(rule['verbs'])}` on `{kinds}`{names}"
+
+
 def readme() -> str:
-    """Return README.md with the demo's transcript as it is printed."""
+    """Return README.md with the demo's transcript as it is printed, and the shipped rights."""
     text = (ROOT / "README.md").read_text()
     said = printed(["demo", "--speed", "0"])
     said = said.replace("as fast as it goes", "10 times real time")
     said = REAL_SECONDS.sub("in 20 s.", said).rstrip()
     block = re.compile(r"(<!-- demo -->\n```\n\$ make demo\n).*?(```\n<!-- /demo -->)", re.DOTALL)
-    return block.sub(lambda found: f"{found[1]}{said}\n{found[2]}", text, count=1)
+    text = block.sub(lambda found: f"{found[1]}{said}\n{found[2]}", text, count=1)
+    marked = re.compile(r"(<!-- rights -->\n).*?(<!-- /rights -->)", re.DOTALL)
+    return marked.sub(lambda found: f"{found[1]}{rights()}\n{found[2]}", text, count=1)
 
 
 PAGES = {

@@ -35,7 +35,7 @@ MADE_OF = "dsgitops.sources"
 BASE_DAYS_MAX = 7
 """Older bases lack security updates; the build updates nothing but what it ships."""
 GOAL_MB = 120
-SOURCES = ("Dockerfile", "dsgitops", "deploy/image", "pyproject.toml", "requirements.lock")
+SOURCES = ("Dockerfile", "dsgitops", "deploy/image", "pyproject.toml")
 """What the image is made of."""
 NEEDS = {"buildah": "buildah", "debootstrap": "debootstrap"}
 APT = Path("/etc/apt")

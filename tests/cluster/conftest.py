@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from cluster import binaries, proof, real_node
+from cluster import binaries, proof, real_node, shipped, shipped_image
 from cluster.control_plane import index, running
 from cluster.team import NODES, team_on
 
@@ -15,7 +15,7 @@ NODE_GRACE_SECONDS = 24
 """Instead of Kubernetes' 50: a dead node is waited for in some tests."""
 _workers = "PYTEST_XDIST_WORKER"
 _LONGEST_FIRST = (
-    "test_soak", "test_real_pods", "test_in_cluster", "test_scale", "test_outages", "test_crashes",
+    "test_soak", "test_real_pods", "test_in_cluster", "test_replicas", "test_scale", "test_outages", "test_crashes",
     "test_traps", "test_rollouts", "test_leaders", "test_watch_and_list",
 )  # fmt: skip
 """Files that take minutes, mostly of waiting: begun first, or they are what all wait for."""
@@ -84,6 +84,22 @@ def pod_plane(request):
         with real_node.joined(plane, POD_NODES) as nodes:
             plane.real_nodes = nodes
             yield plane
+
+
+@pytest.fixture(scope="module")
+def image_plane(pod_plane, tmp_path_factory):
+    """The same, with the image (and a mirror's) on both nodes, and its namespace."""
+    if lacking := shipped_image.missing():
+        pytest.skip(lacking)
+    archive = shipped_image.archive()
+    mirror = shipped_image.with_mirror(tmp_path_factory.mktemp("mirror"))
+    for node in pod_plane.real_nodes:
+        for each in (archive, mirror):
+            node.take_image(each)
+    mirror.unlink()
+    namespace = f"{shipped.DEPLOY}/overlays/standalone/namespace.yaml"
+    shipped.kubectl(pod_plane, "apply", "-f", namespace)
+    return pod_plane
 
 
 def _plane(request, kind, **options):

@@ -45,6 +45,27 @@ def rendered(team: Team, folder: Path) -> list[dict]:
     return list(yaml.safe_load_all(team.kubectl("kustomize", str(folder))))
 
 
+def own_namespace(team: Team, folder: Path) -> Path:
+    """Write a kustomization: the overlay per-namespace, for the team's own namespace."""
+    subject = {"op": "replace", "path": "/subjects/0/namespace", "value": team.namespace}
+    return own(
+        folder,
+        "overlays/per-namespace",
+        namespace=team.namespace,
+        patches=[
+            {"target": {"kind": "RoleBinding", "name": "dsgitops"}, "patch": json.dumps([subject])}
+        ],
+    )
+
+
+def grant(team: Team, objects: Iterable[dict]) -> None:
+    """Give the account and its rights; the agent itself runs as a process then."""
+    kinds = {"ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
+    for each in objects:
+        if each["kind"] in kinds:
+            team.kubectl("apply", "--server-side", "-f", "-", given=each)
+
+
 class Right(NamedTuple):
     """One thing that an account may do, or did."""
 

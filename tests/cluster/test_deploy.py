@@ -46,11 +46,26 @@ def test_each_overlay_passes_a_strict_dry_run_and_its_pods_run_as_restricted(
     pods = control_plane.call("GET", f"/api/v1/namespaces/{namespace}/pods")["items"]
     nodes = {each["spec"]["nodeName"] for each in pods}
     assert len(pods) == len(nodes) == REPLICAS.get(name, 1)
+    assert selected_by_the_policy(control_plane, namespace) == names_of(pods)
+
+
+def names_of(objects):
+    return sorted(each["metadata"]["name"] for each in objects)
+
+
+def selected_by_the_policy(plane, namespace):
+    """Return the names of the pods that the one NetworkPolicy is for."""
+    root = f"/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies"
+    (policy,) = plane.call("GET", root)["items"]
+    labels = policy["spec"]["podSelector"]["matchLabels"].items()
+    chosen = ",".join(f"{name}={value}" for name, value in labels).replace("/", "%2F")
+    found = plane.call("GET", f"/api/v1/namespaces/{namespace}/pods?labelSelector={chosen}")
+    return names_of(found["items"])
 
 
 def test_the_agents_account_uses_every_right_that_is_shipped_and_lacks_none(team, tmp_path, prove):
-    objects = shipped.rendered(team, own_namespace(team, tmp_path / "kustomize"))
-    install(team, objects)
+    objects = shipped.rendered(team, shipped.own_namespace(team, tmp_path / "kustomize"))
+    shipped.grant(team, objects)
     team.kubeconfig = kubeconfig_of_account(team, tmp_path / "kubeconfig.json")
 
     live_a_full_life(team)
@@ -70,27 +85,6 @@ def test_the_agents_account_uses_every_right_that_is_shipped_and_lacks_none(team
 
 OF_EVERYBODY = frozenset()
 """What any account may do and the agent does; nothing."""
-
-
-def own_namespace(team, folder):
-    """The overlay per-namespace, for the team's own namespace."""
-    subject = {"op": "replace", "path": "/subjects/0/namespace", "value": team.namespace}
-    return shipped.own(
-        folder,
-        "overlays/per-namespace",
-        namespace=team.namespace,
-        patches=[
-            {"target": {"kind": "RoleBinding", "name": "dsgitops"}, "patch": json.dumps([subject])}
-        ],
-    )
-
-
-def install(team, objects):
-    """Give the account and its rights; the agent itself runs as a process here."""
-    kinds = {"ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
-    for each in objects:
-        if each["kind"] in kinds:
-            team.kubectl("apply", "--server-side", "-f", "-", given=each)
 
 
 def kubeconfig_of_account(team, path):
