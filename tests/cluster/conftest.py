@@ -15,8 +15,8 @@ NODE_GRACE_SECONDS = 24
 """Instead of Kubernetes' 50: a dead node is waited for in some tests."""
 _workers = "PYTEST_XDIST_WORKER"
 _LONGEST_FIRST = (
-    "test_soak", "test_real_pods", "test_in_cluster", "test_replicas", "test_scale", "test_outages", "test_crashes",
-    "test_traps", "test_rollouts", "test_leaders", "test_watch_and_list",
+    "test_soak", "test_real_pods", "test_in_cluster", "test_replicas", "test_scale", "test_outages",
+    "test_crashes", "test_traps", "test_rollouts", "test_leaders", "test_watch_and_list",
 )  # fmt: skip
 """Files that take minutes, mostly of waiting: begun first, or they are what all wait for."""
 
