@@ -124,8 +124,8 @@ def _settings(
             raise UsageError("--set wants NAME=VALUE", remedy="such as rollout.bakeTime=5m")
         overrides[name] = value
     settings, problems = load_settings(file, overrides)
-    for each in problems:
-        tell(each)
+    for problem in problems:
+        tell(problem)
     if settings is None:
         count = sum(1 for each in problems if each.severity == "error")
         raise UsageError(f"{count} problem{'s'[: count != 1]} in the settings")
