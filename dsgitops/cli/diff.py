@@ -193,44 +193,45 @@ def _against_live(connection: Connection, desired: Desired, commit: str) -> Comp
 
 
 def _rehearsed(connection: Connection, desired: Desired, live: Live | None) -> Live:
-    """Return what the API server would make of the agent's forward write."""
+    """Return what the API server would make of the agent's forward write.
+
+    Apply removes only what nobody else owns, and the agent takes over before it applies: where
+    there is something to take over, the spec will be as if it were made anew, which a dry run
+    under a name that nobody has tells.
+    """
+    from dataclasses import replace  # noqa: PLC0415 - only here
+
+    from dsgitops.core import bodies  # noqa: PLC0415 - heavy
+    from dsgitops.core.ownership import takeover  # noqa: PLC0415
+    from dsgitops.errors import ActionRefused  # noqa: PLC0415
+
+    if live is None or desired.ignore_diff or takeover(live.managed_fields) is None:
+        return _tried(connection, desired, live)
+    refused: ActionRefused | None = None
+    try:
+        answer = _tried(connection, desired, live)
+    except ActionRefused as error:  # a new kind of probe beside the old, for one
+        refused, answer = error, live
+    fresh = replace(desired, ref=replace(desired.ref, name=f"{desired.ref.name}{bodies.FRESH}"))
+    try:
+        return replace(answer, spec=_tried(connection, fresh, None).spec)
+    except ActionRefused:
+        if refused is not None:
+            raise refused from None
+        terminal.note(f"{desired.ref}: fields that others hold may go too (no right to look)")
+        return answer
+
+
+def _tried(connection: Connection, desired: Desired, live: Live | None) -> Live:
     from dsgitops.cli.view import record_of  # noqa: PLC0415 - heavy
     from dsgitops.core import bodies  # noqa: PLC0415
     from dsgitops.core.actions import Rehearse  # noqa: PLC0415
-    from dsgitops.core.ownership import foreign  # noqa: PLC0415
     from dsgitops.core.record import Record  # noqa: PLC0415
 
     record = record_of(live) if live is not None else None
     body = bodies.forward(desired, live, record or Record(source=desired.source), hold=False)
     action = Rehearse(ref=desired.ref, body=body, digest=desired.digest)
-    answer = connection.client.write(action, dry_run=True)
-    if live is None or desired.ignore_diff or not foreign(live.managed_fields):
-        return answer
-    return _after_takeover(connection, desired, answer)
-
-
-def _after_takeover(connection: Connection, desired: Desired, answer: Live) -> Live:
-    """Return what the agent's write comes to once it owns the fields that others hold.
-
-    Apply removes only what nobody else owns, and the agent takes over before it applies: then the
-    spec is as if it were made anew, which a dry run under a name that nobody has tells.
-    """
-    from dataclasses import replace  # noqa: PLC0415 - only here
-
-    from dsgitops.core import bodies  # noqa: PLC0415 - heavy
-    from dsgitops.core.actions import Rehearse  # noqa: PLC0415
-    from dsgitops.core.record import Record  # noqa: PLC0415
-    from dsgitops.errors import ActionRefused  # noqa: PLC0415
-
-    ref = replace(desired.ref, name=f"{desired.ref.name}{bodies.FRESH}")
-    nameless = replace(desired, ref=ref)
-    body = bodies.forward(nameless, None, Record(source=desired.source), hold=False)
-    try:
-        fresh = connection.client.write(Rehearse(ref=ref, body=body, digest=desired.digest))
-    except ActionRefused:
-        terminal.note(f"{desired.ref}: fields that others hold may go too (no right to look)")
-        return answer
-    return replace(answer, spec=fresh.spec)
+    return connection.client.write(action, dry_run=True)
 
 
 def _note_hold(desired: Desired, live: Live | None) -> None:

@@ -193,6 +193,34 @@ def test_content_that_is_held_is_told_as_such(stage):
     assert "logging/agent: this content is held (ReadinessProbeFailed)" in ran.err
 
 
+def test_after_a_rollback_a_probe_of_another_kind_is_shown_in_place_of_the_old(stage):
+    stage.commit({PATH: daemonset()})
+    stage.settle()
+    bad = yaml.safe_load(daemonset(tag="2-crash"))
+    (container,) = bad["spec"]["template"]["spec"]["containers"]
+    container["readinessProbe"] = {"exec": {"command": ["ready"]}}
+    stage.commit({PATH: yaml.safe_dump(bad)})
+    stage.play_until_phase("Held")
+
+    ran = stage.run("diff", "logging/agent")
+
+    assert ran.code == 1
+    assert "-          httpGet:" in ran.out
+    assert "+          exec:" in ran.out
+
+
+def test_a_manifest_that_the_cluster_refuses_is_an_error_all_the_same(stage):
+    stage.commit({PATH: daemonset()})
+    stage.settle()
+    bad = yaml.safe_load(daemonset())
+    bad["spec"]["selector"]["matchLabels"] = {"app": "other"}
+    stage.commit({PATH: yaml.safe_dump(bad)})
+
+    ran = stage.run("diff", "logging/agent")
+
+    assert (ran.code, ran.out) == (2, "")
+
+
 def test_fields_that_others_hold_and_git_does_not_have_are_shown_to_go(stage):
     manifest = yaml.safe_load(daemonset())
     manifest["spec"]["template"]["spec"]["hostNetwork"] = True
