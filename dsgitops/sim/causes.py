@@ -113,12 +113,17 @@ def label_name(name: str, field: str) -> Iterator[Cause]:
         yield invalid(field, name, _LABEL_TEXT)
 
 
+def qualified(key: str, field: str) -> Iterator[Cause]:
+    """Yield what is wrong with the key of a label or annotation."""
+    prefix, slash, name = key.rpartition("/")
+    if (slash and not SUBDOMAIN.fullmatch(prefix)) or not _NAME.fullmatch(name):
+        yield invalid(field, key, _NAME_TEXT)
+
+
 def labels(given: Mapping[str, Any], field: str) -> Iterator[Cause]:
     """Yield what is wrong with labels; a node selector's are held to the same."""
     for key, value in given.items():
-        prefix, slash, name = key.rpartition("/")
-        if (slash and not SUBDOMAIN.fullmatch(prefix)) or not _NAME.fullmatch(name):
-            yield invalid(field, key, _NAME_TEXT)
+        yield from qualified(key, field)
         if len(str(value)) > 63:
             yield invalid(field, value, "must be no more than 63 characters")
         elif not _VALUE.fullmatch(str(value)):

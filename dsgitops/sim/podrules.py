@@ -5,10 +5,9 @@ Only what a DaemonSet of ours can run into is here: the first mistake of a kind,
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
-from dsgitops.sim import causes
+from dsgitops.sim import causes, downward
 from dsgitops.sim.causes import Cause
 from dsgitops.sim.defaults import amount
 
@@ -31,11 +30,6 @@ _PROBE_NUMBERS = (
 _NOT_IN_INIT = "may not be set for init containers without restartPolicy=Always"
 _SOURCES = {"hostPath": "path", "configMap": "name", "secret": "secretName"}
 """Volume sources, and what each must say."""
-_FIELDS = re.compile(
-    r"metadata\.(name|namespace|uid|(labels|annotations)(\['[^']+'\])?)"
-    r"|spec\.(nodeName|serviceAccountName)|status\.(hostIPs?|podIPs?)"
-)
-"""Fields of a pod that a variable may ask for."""
 
 
 def template(given: Object, root: str) -> Iterator[Cause]:
@@ -83,6 +77,8 @@ def _volume(each: Object, here: str, sound: set[str]) -> Iterator[Cause]:
     for source, must in _SOURCES.items():
         if each.get(source) is not None and not each[source].get(must):
             yield causes.required(f"{here}.{source}.{must}")
+    if each.get("downwardAPI") is not None:
+        yield from downward.of_files(each["downwardAPI"].get("items") or [], f"{here}.downwardAPI")
     name = each.get("name") or ""
     yield from causes.label_name(name, f"{here}.name")
     if name in sound:
@@ -142,10 +138,7 @@ def _variable(each: Object, here: str) -> Iterator[Cause]:
     field = f"{here}.valueFrom"
     if each.get("valueFrom") is None:
         return
-    path = ((each["valueFrom"].get("fieldRef") or {}).get("fieldPath")) or ""
-    if "fieldRef" in sources and not _FIELDS.fullmatch(path):
-        detail = f"error converting fieldPath: field label not supported: {path}"
-        yield causes.invalid(f"{field}.fieldRef.fieldPath", path, detail)
+    yield from downward.of_variable(each["valueFrom"], field)
     if not sources:
         yield causes.invalid(
             field,

@@ -206,6 +206,7 @@ class ControlPlane:
             "--kubelet-preferred-address-types=InternalIP",  # nodes have no names in DNS
             "--max-requests-inflight=3000", f"--audit-policy-file={self._audit_policy()}",
             "--audit-log-path=audit.log",
+            *(_POLICIES_OF_OLD if self.binaries.minor == "1.34" else []),
         ]  # fmt: skip
 
     def _audit_policy(self) -> Path:
@@ -346,6 +347,11 @@ class Asked:
         return self.verb in _WRITES and "dryRun=All" not in self.path
 
 
+_POLICIES_OF_OLD = (
+    "--feature-gates=MutatingAdmissionPolicy=true",
+    "--runtime-config=admissionregistration.k8s.io/v1beta1=true",
+)
+"""What the newest minor has by default."""
 _WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 
 

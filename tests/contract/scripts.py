@@ -57,10 +57,33 @@ _pick = st.sampled_from
 _IMAGES = _pick([f"registry.example/agent:{tag}" for tag in ("1", "2", "latest")])
 _REFERENCE = {"fieldRef": {"fieldPath": "spec.nodeName"}}
 _LIMIT = {"resourceFieldRef": {"resource": "limits.cpu", "containerName": "agent"}}
+_ASKED = _pick(
+    [
+        "metadata.name",
+        "metadata.labels",
+        "metadata.labels['app']",
+        "metadata.annotations['x/A']",
+        "metadata.annotations['not a key']",
+        "metadata.name['a']",
+        "metadata.nothing",
+        "spec.host",
+        "spec.schedulerName",
+        "status.podIPs",
+        "",
+    ]
+)
+_FIELD = st.builds(lambda path: {"fieldRef": {"fieldPath": path}}, _ASKED)
+_RESOURCE = st.builds(
+    lambda wanted, of: {"resourceFieldRef": {"resource": wanted} | of},
+    _pick(["limits.cpu", "requests.memory", "limits.hugepages-2Mi", "limits.gpu", ""]),
+    _some(containerName=_pick(["agent"])),
+)
+_ANY_REFERENCE = st.one_of(_FIELD, _RESOURCE, st.builds(lambda a, b: a | b, _FIELD, _RESOURCE))
 _VARIABLES = st.one_of(
     st.fixed_dictionaries({"name": _pick("ABC"), "value": _pick(["1", "2", ""])}),
     st.fixed_dictionaries({"name": _pick("ABC"), "valueFrom": _pick([_REFERENCE, _LIMIT])}),
     st.fixed_dictionaries({"name": _pick("ABC")}),
+    st.fixed_dictionaries({"name": _pick("ABC"), "valueFrom": _ANY_REFERENCE}),
 )
 _PORTS = st.fixed_dictionaries(
     {"containerPort": _pick([80, 81])},
@@ -116,7 +139,12 @@ _CONTAINER: dict[str, st.SearchStrategy] = {
     ),
     "tty": st.booleans(),
 }
-_SOURCES = _pick(
+_FILES = st.builds(
+    lambda path, reference: {"downwardAPI": {"items": [path | reference]}},
+    _pick([{"path": "p"}, {"path": "p"}, {}]),
+    st.one_of(_ANY_REFERENCE, st.just({})),
+)
+_KNOWN_SOURCES = _pick(
     [
         {},
         {"emptyDir": {}},
@@ -130,6 +158,7 @@ _SOURCES = _pick(
         {"downwardAPI": {"items": [{"path": "n", "fieldRef": {"fieldPath": "metadata.name"}}]}},
     ]
 )
+_SOURCES = st.one_of(_KNOWN_SOURCES, _KNOWN_SOURCES, _KNOWN_SOURCES, _FILES)
 _VOLUMES = _keyed(
     st.builds(lambda name, source: {"name": name} | source, _pick(["data", "extra"]), _SOURCES),
     "name",

@@ -57,7 +57,7 @@ def _side(transport, namespace):
     return Side(Cluster(transport, namespace, lambda holds: holds(), lambda _: None))
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @given(script=scripts())
 @_HURRIED
 def test_kubernetes_and_the_simulator_answer_every_script_alike(twins, script):

@@ -18,6 +18,17 @@ def with_container(**fields):
     return body
 
 
+def asking(path):
+    return {"fieldRef": {"fieldPath": path}}
+
+
+def with_file(reference):
+    body = manifest()
+    source = {"downwardAPI": {"items": [{"path": "file"} | reference]}}
+    body["spec"]["template"]["spec"]["volumes"][1] = {"name": "extra"} | source
+    return body
+
+
 TYPED = {
     "unknown field": (
         manifest(minReadySecond=1),
@@ -142,6 +153,18 @@ CAUSES = {
         "spec.template.spec.containers[0].image",
         "Required value",
     ),
+    "labels without a key for a variable": (
+        with_container(env=[{"name": "A", "valueFrom": asking("metadata.labels")}]),
+        "FieldValueNotSupported",
+        "spec.template.spec.containers[0].env[0].valueFrom.fieldRef.fieldPath",
+        'Unsupported value: "metadata.labels": supported values: "metadata.name", ',
+    ),
+    "a node's name for a file": (
+        with_file(asking("spec.nodeName")),
+        "FieldValueNotSupported",
+        "spec.template.spec.volumes[1].downwardAPI.fieldRef.fieldPath",
+        'Unsupported value: "spec.nodeName": supported values: "metadata.annotations", ',
+    ),
     "mount without volume": (
         with_container(volumeMounts=[{"name": "nowhere", "mountPath": "/x"}]),
         "FieldValueNotFound",
@@ -187,6 +210,13 @@ def test_the_selector_is_immutable(cluster):
     fields = {each["field"]: each["message"] for each in answer.body["details"]["causes"]}
     assert answer.status == 422
     assert "field is immutable" in fields["spec.selector"]
+
+
+def test_a_label_with_its_key_is_for_variables_and_all_labels_are_for_files(cluster):
+    body = with_file(asking("metadata.labels"))
+    container_of(body)["env"] = [{"name": "A", "valueFrom": asking("metadata.labels['app']")}]
+
+    assert cluster.apply(body).status == 201
 
 
 @pytest.mark.parametrize("image", ["a b", "x:", "::::", "UPPER/case:1"])

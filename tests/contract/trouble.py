@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from contract.minors import ADMISSION_VERSION
+
 from dsgitops.adapters.kubernetes.transport import connect
 from dsgitops.sim.access import Account, Rule
 from dsgitops.sim.api import ApiServer
@@ -27,7 +29,7 @@ READS = ("get", "list", "watch")
 _AT_ONCE = 12
 _numbers = itertools.count(1)
 ACCOUNT = "reader"
-_ADMISSION = "/apis/admissionregistration.k8s.io/v1"
+_ADMISSION = f"/apis/admissionregistration.k8s.io/{ADMISSION_VERSION}"
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
 _FLOWS = "/apis/flowcontrol.apiserver.k8s.io/v1"
 
