@@ -418,8 +418,10 @@ def _patched(resource: Resource, media: str, live: Object, patch: Any) -> Object
             patched = patches.json_patch(live, patch)
         elif media == checks.MERGE:
             patched = patches.merge(live, patch)
-        else:
+        else:  # it is decoded into the type that is there, whatever type it says it is
             patched = patches.strategic(resource.type, live, patch)
+            if isinstance(patched.get("kind"), str) and isinstance(patched.get("apiVersion"), str):
+                patched |= {"kind": resource.kind, "apiVersion": resource.api_version}
     except patches.TestFailed:
         raise answers.rejected_patch() from None
     except patches.Unmergeable as error:

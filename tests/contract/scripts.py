@@ -448,7 +448,7 @@ _POINTERS = _pick(
     ]
 )
 _VALUES = _pick(
-    [1, 5, "1", True, None, {}, [], {"name": "C", "value": "9"}, "OnDelete", {"b": "2"}, VERSION]
+    [1, 5, "1", True, None, {}, [], {"name": "C", "value": "9"}, "OnDelete", {"b": "2"}]
 )
 _OPERATIONS = st.one_of(
     st.fixed_dictionaries(

@@ -19,8 +19,6 @@ restart-agent               the process dies; a new one starts with an empty mem
 stop-agent 30               it starts after so many seconds
 kill-node NODE, kill-kubelet NODE, revive NODE, add-node [k=v], remove-node NODE, cordon NODE,
 label-node NODE k=v, silence-kubelets 60, break-backend 5, break-network NODE, quota 0
-old-control-plane           it writes templates as before Kubernetes 1.34
-upgrade-control-plane       from now on it writes the same templates in other bytes
 people and their tools: kubectl undo [--to N] | set-image TAG | set-env K=V | label k=v |
 annotate k=v | delete [--orphan] | delete-pods | edit JSON | create image=1 [manager=helm] …
 apply MANAGER JSON          another client's server-side apply
@@ -223,13 +221,6 @@ class Play:
 
     def do_quota(self, cpu):
         self.scene.world.make_quota(NAMESPACE, "quota", cpu)
-
-    def do_old_control_plane(self):
-        self.scene.world.controller.history.null_times = True
-
-    def do_upgrade_control_plane(self):
-        self.scene.world.controller.history.null_times = False
-        self.scene.world.controller.resync()
 
     # ---------------------------------------------------------------- people
 
