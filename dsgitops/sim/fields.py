@@ -398,6 +398,8 @@ def _merged(of: Type, live: Any, config: Any) -> Any:  # noqa: ANN401 - any JSON
         return live
     if live is _ABSENT or live is None or isinstance(of, Scalar) or of.atomic:
         return config
+    if config is None and _filled(live):
+        return live  # null names nothing in it, so nothing of it changes
     if isinstance(live, dict) and isinstance(config, dict):
         return {
             name: _merged(

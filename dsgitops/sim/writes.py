@@ -231,10 +231,11 @@ class Writer:
         """Answer server-side apply."""
         resource = route.resource
         live = self._live(route)
-        config = self._config(route, body, options, live)
+        given = _applied_body(body, options)
+        config = self._config(route, given)
         write = self._write(resource, options, "Apply", route.subresource)
         if live is None:
-            return self._applied_new(route, config, write, options)
+            return self._applied_new(route, given, config, write, options)
         base = fields.read(live["metadata"].get("managedFields"))
         if not base.sets:
             empty = resource.empty_object()
@@ -244,11 +245,12 @@ class Writer:
         except fields.Conflicts as conflicts:
             raise answers.apply_conflict(*fields.conflict_texts(conflicts)) from None
         new, _ = self._kept(resource, merged, options, [])
+        checks.identity(route, given, what="PATCH")
         new = _with_entries(_merged_endpoint(route, live, new), managed)
         return self._committed(route, live, new, options)
 
     def _applied_new(
-        self, route: Route, config: Object, write: fields.Write, options: Options
+        self, route: Route, given: Object, config: Object, write: fields.Write, options: Options
     ) -> Written:
         resource = route.resource
         uid = (config.get("metadata") or {}).get("uid")
@@ -258,6 +260,12 @@ class Writer:
                 "and no existing object was found"
             )
             raise answers.conflict(resource, route.name, why)
+        checks.identity(route, given, what="PATCH")
+        if not (given.get("metadata") or {}).get("name"):
+            raise answers.bad_request(
+                f"the name of the object ({route.name} based on URL) was undeterminable: "
+                "name must be provided"
+            )
         version = (config.get("metadata") or {}).get("resourceVersion")
         checks.readable_version(version or "0")
         merged, managed = fields.applied(
@@ -270,15 +278,8 @@ class Writer:
             made = replace(made, object={**made.object, "metadata": metadata})
         return made
 
-    def _config(self, route: Route, body: bytes, options: Options, live: Object | None) -> Object:
+    def _config(self, route: Route, config: Object) -> Object:
         """Return the checked body of an apply, with the URL's name and namespace."""
-        duplicates: list[str] = []
-        config = bodies.mapping(body, duplicates)
-        if duplicates and options.validation == "Strict":
-            raise answers.bad_request(
-                "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal "
-                f"errors:\n  {duplicates[0]}"
-            )
         checks.apply_identity(route, config)
         given: Object = config.get("metadata") or {}
         metadata = given | {"name": route.name}
@@ -296,11 +297,6 @@ class Writer:
                 f"Kind={route.resource.kind}): {mismatch}"
             ) from None
         checks.appliable(route.resource, config)
-        if live is None and not given.get("name"):
-            raise answers.bad_request(
-                f"the name of the object ({route.name} based on URL) was undeterminable: "
-                "name must be provided"
-            )
         return config
 
     # ------------------------------------------------------------------ the last steps of an update
@@ -412,6 +408,22 @@ _SERVER_SET = frozenset(
 )
 
 
+def _applied_body(body: bytes, options: Options) -> Object:
+    """Return the body of an apply as it was sent.
+
+    Raises:
+        Refused: 400.
+    """
+    duplicates: list[str] = []
+    config = bodies.mapping(body, duplicates)
+    if duplicates and options.validation == "Strict":
+        raise answers.bad_request(
+            "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal "
+            f"errors:\n  {duplicates[0]}"
+        )
+    return config
+
+
 def _patched(resource: Resource, media: str, live: Object, patch: Any) -> Object:  # noqa: ANN401
     try:
         if media == checks.JSON_PATCH:
@@ -420,7 +432,7 @@ def _patched(resource: Resource, media: str, live: Object, patch: Any) -> Object
             patched = patches.merge(live, patch)
         else:  # it is decoded into the type that is there, whatever type it says it is
             patched = patches.strategic(resource.type, live, patch)
-            if isinstance(patched.get("kind"), str) and isinstance(patched.get("apiVersion"), str):
+            if _says_its_type(patched):
                 patched |= {"kind": resource.kind, "apiVersion": resource.api_version}
     except patches.TestFailed:
         raise answers.rejected_patch() from None
@@ -433,6 +445,12 @@ def _patched(resource: Resource, media: str, live: Object, patch: Any) -> Object
             raise answers.rejected_patch() from None
         raise answers.bad_request(str(error)) from None
     return bodies.shaped(patched)
+
+
+def _says_its_type(patched: Any) -> bool:  # noqa: ANN401 - any JSON
+    return isinstance(patched, dict) and all(
+        isinstance(patched.get(key), str) for key in ("kind", "apiVersion")
+    )
 
 
 def _merged_endpoint(route: Route, live: Object, new: Object) -> Object:
