@@ -35,12 +35,14 @@ The agent serves three pages at `http.listen` (default `0.0.0.0:8080`). The firs
 
 - `/healthz`: a turn was completed within 3 poll intervals. Red: a turn, a poll or a write does not
   come back although its time is over, and a restart may help.
-- `/readyz`: the cluster was read, and the agent leads or stands by. Red: it was not read yet, or
-  the Lease cannot be kept.
+- `/readyz`: the cluster is seen, and the agent leads or stands by. Red: it was not read yet, has
+  not been seen for more than 5 s (the sentence says since when and why), or the Lease cannot be
+  kept.
 - `/metrics`: for Prometheus.
 
-A Git remote or an API server that is away is no reason to restart: both are retried, a rollout in
-flight goes on, and a new process would not reach them either.
+A Git remote or an API server that is away, or that takes connections and never answers, is no
+reason to restart: both are retried, a rollout in flight goes on, and a new process would not reach
+them either ([decision 12](decisions/0012-an-api-that-hangs-is-no-reason-to-restart.md)).
 
 ## Metrics
 

@@ -1,8 +1,10 @@
 """Whether the agent is alive, and whether it is ready: one sentence each.
 
-Red means that a restart may help.  So a Git remote or an API server that is away is not red (both
-are retried, a rollout in flight goes on meanwhile, and a new process would not reach them either);
-what does not come back from them although its deadline has passed is.
+Dead means that a restart may help.  So a Git remote or an API server that is away, or takes
+connections and never answers, is no death (both are retried, a rollout in flight goes on meanwhile,
+and a new process would not reach them either); what does not come back from them although its
+deadline has passed is.  An agent that does not see the cluster lives and is not ready.  Why:
+`docs/decisions/0012-an-api-that-hangs-is-no-reason-to-restart.md`.
 """
 
 from __future__ import annotations
@@ -11,16 +13,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import timedelta
 
+    from dsgitops.errors import DsgitopsError
     from dsgitops.wiring import Runtime
 
 TURN_INTERVALS = 3
 """Poll intervals within which a turn must have been completed."""
 TURN_SECONDS_LEAST = 10.0
 """However short the interval: the first look at a thousand DaemonSets takes a while."""
-WRITE_SECONDS_MAX = 120.0
-"""A write has a deadline of seconds for each of its few requests."""
+WRITE_SECONDS_MAX = 600.0
+"""Four requests, each 30 s to an answer and 90 s for a body that comes in drops: an API server that
+is as slow as that does not make us look dead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +50,10 @@ class Stand:
     leading: bool
     fault: str = ""
     """Why the Lease could not be kept at the last try."""
+    blind: float = 0.0
+    """Seconds for which the cluster has not been seen; 0: it is."""
+    why: str = ""
+    """What stands in the way of the watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +81,19 @@ def vitals(runtime: Runtime, interval: timedelta) -> Vitals:
 
 def stand(runtime: Runtime) -> Stand:
     """Look at what an agent has of the cluster and of the Lease."""
-    fault = runtime.lease.fault
+    fault, since = runtime.lease.fault, runtime.cluster.blind_since
+    blind = (runtime.agent.clock.now() - since).total_seconds() if since is not None else 0.0
     return Stand(
         synced=runtime.cluster.synced,
         leading=runtime.lease.leading,
         fault=fault.what if fault is not None else "",
+        blind=max(blind, 0.1) if since is not None else 0.0,
+        why=next((f"{what}: {each.what}" for what, each in _faults(runtime)), ""),
     )
+
+
+def _faults(runtime: Runtime) -> Iterable[tuple[str, DsgitopsError]]:
+    return sorted(runtime.cluster.faults().items())
 
 
 def alive(found: Vitals) -> Finding:
@@ -94,8 +110,11 @@ def alive(found: Vitals) -> Finding:
 
 def ready(found: Stand) -> Finding:
     """Return whether the agent sees the cluster, and leads or stands by to."""
+    because = f": {found.why}" if found.why else ""
     if not found.synced:
-        return Finding(False, "The cluster was not read yet.")
+        return Finding(False, f"The cluster was not read yet{because}.")
+    if found.blind:
+        return Finding(False, f"The cluster has not been seen for {found.blind:.0f} s{because}.")
     if found.leading:
         return Finding(True, "Leading: the cluster is watched.")
     if found.fault:

@@ -22,6 +22,8 @@ from dsgitops.adapters.kubernetes.reflector import (
     BACKOFF_MAX,
     DOUBT,
     FORBIDDEN_MAX,
+    LOST,
+    SHORT_LIFE,
     SILENCE,
     Reflector,
     Surroundings,
@@ -259,6 +261,43 @@ def test_a_dropped_watch_goes_on_from_the_last_version_seen():
     assert run.watch.query["resourceVersion"] == "11"
     assert len(run.server.lists) == 1
     assert run.reflector.live_since == START, "nothing was missed"
+
+
+def test_a_watch_that_is_asked_for_and_not_answered_is_no_view():
+    """The API server takes connections and says nothing: nobody's deadline may pass on that."""
+    run = Run(page(10)).pump()
+    run.watch.event("ADDED", thing("a", 11))
+    run.pump(3)
+    run.server.watch_as = {"status": 0}
+    run.watch.over = True
+    run.pump(1)
+    run.until(lambda: len(run.server.watches) == 2, most=5)
+
+    assert run.reflector.live_since == START
+    run.pump(LOST.total_seconds() + 0.1).pump(0.1)
+    assert run.reflector.live_since is None
+    assert "is not answered" in run.reflector.fault.what
+    run.watch.status = 200
+    run.pump(1)
+    assert run.reflector.live_since == run.now, "what was missed comes now"
+    run.pump(SHORT_LIFE.total_seconds() + 0.1)
+    assert run.reflector.fault is None
+
+
+def test_a_watch_that_fails_after_each_list_is_one_fault_and_not_one_a_list():
+    run = Run(page(10)).pump()
+    run.server.watch_as = {"status": 0}
+    run.watch.over = True
+    said = []
+    ends = run.now + seconds(600)
+    while run.now < ends:
+        run.pump(1)
+        run.watch.over = True
+        said += [run.reflector.fault.what] if run.reflector.fault else [""]
+
+    assert len(run.server.lists) > 2
+    first = said.index("the watch of things is not answered")
+    assert set(said[first:]) == {"the watch of things is not answered"}
 
 
 def test_a_watch_that_ends_at_once_each_time_is_not_opened_in_a_hot_loop():

@@ -36,7 +36,7 @@ def test_an_agent_that_turns_is_alive():
     [
         (replace(WELL, turn=90.5), "No turn was completed for 90 s: the agent hangs."),
         (replace(WELL, stuck=("agents", "network")), "agents, network"),
-        (replace(WELL, write=WRITE_SECONDS_MAX + 1), "A write has been under way for 121 s"),
+        (replace(WELL, write=WRITE_SECONDS_MAX + 1), "A write has been under way for 601 s"),
     ],
 )
 def test_an_agent_of_which_a_part_does_not_come_back_is_not_alive(vitals, says):
@@ -51,6 +51,11 @@ def test_an_agent_of_which_a_part_does_not_come_back_is_not_alive(vitals, says):
     [
         (Stand(synced=True, leading=True), True, "Leading"),
         (Stand(synced=True, leading=False), True, "Standing by"),
+        (
+            Stand(synced=True, leading=True, blind=42.2, why="nodes: no answer"),
+            False,
+            "has not been seen for 42 s: nodes: no answer.",
+        ),
         (Stand(synced=False, leading=True), False, "not read yet"),
         (Stand(synced=True, leading=False, fault="may not get leases"), False, "may not get"),
         (Stand(synced=True, leading=True, fault="may not get leases"), True, "Leading"),
@@ -202,6 +207,7 @@ def test_a_git_remote_and_an_api_server_that_are_away_are_no_reason_to_restart(p
             time.sleep(0.2)
 
         assert running.ask("/healthz")[0] == 200
+        assert "The cluster has not been seen for" in running.wait_for("/readyz", 503)
     finally:
         running.stop()
 

@@ -99,6 +99,8 @@ class KubernetesCluster:
         """By uid."""
         self._node_values: tuple[Node, ...] | None = None
         self._was_live: dict[str, bool] = {}
+        self.blind_since: datetime | None = None
+        """Since when a managed namespace is not seen live; None: all are, or none was yet."""
         around = Surroundings(transport, run or Inline(), rng, wake)
         self._daemonsets = Shelf(self._hear_daemonset)
         self._revisions = Shelf(self._hear_revision)
@@ -362,6 +364,8 @@ class KubernetesCluster:
             if self._was_live.get(namespace, False) != sees:
                 self._touched.update(ref for ref in self._known() if ref.namespace == namespace)
         self._was_live = live
+        blind = self.synced and not all(live.values())
+        self.blind_since = (self.blind_since or now) if blind else None
         for ref, entry in self._following.followed.items():
             sees = self._live_since(ref, entry, now) is not None
             synced = entry.synced()

@@ -123,6 +123,7 @@ class Reflector:
         """Of a watch that was refused."""
         self._doubted = False
         """Whether the list is read anew because the watch fell silent."""
+        self._fault_of_list = False
         self._closed = False
 
     # -- what others ask
@@ -202,10 +203,10 @@ class Reflector:
         try:
             listing = done.result()
         except DsgitopsError as error:
-            self._failed(error, now)
+            self._list_failed(error, now)
             return
         if self._is_behind(listing):
-            self._failed(ClusterUnreachable("the API server answers from the past"), now)
+            self._list_failed(ClusterUnreachable("the API server answers from the past"), now)
             return
         behind = newer(self._newest, listing.version)  # believed now: etcd was restored
         reach = self._newest if behind and self._newest else listing.version
@@ -214,7 +215,9 @@ class Reflector:
         self._doubted = False
         self._version = self._newest = listing.version
         self._older = 0
-        self.synced, self.fault = True, None
+        self.synced = True
+        if self._fault_of_list:  # one of the watch is over when a watch is had
+            self.fault = None
         self._regain(now)
         self._hear(now)
         self._open(now)
@@ -255,8 +258,8 @@ class Reflector:
             if watch.ended:
                 self._refused(watch, now)
             return
-        if watch.status == 200 and not watch.ended:
-            self._regain(now)
+        if not watch.ended:
+            self._see_whether_it_is_answered(watch.status, now)
         for line in lines:
             if not self._take_line(line, now):
                 return
@@ -264,6 +267,18 @@ class Reflector:
             self._ended(watch.status, now)
         elif now > self._deadline():
             self._doubt()
+
+    def _see_whether_it_is_answered(self, status: int, now: datetime) -> None:
+        """A watch that was asked for and not answered is none: what happens now is not seen."""
+        opened = self._opened or now
+        if status == 200:
+            self._regain(now)
+            if now - opened > SHORT_LIFE:
+                self.fault = None
+        elif self._lost is None and now - opened > LOST:
+            self._lost = opened
+            self.fault = ClusterUnreachable(f"the watch of {self._noun} is not answered")
+            self._fault_of_list = False
 
     def _take_line(self, raw: bytes, now: datetime) -> bool:
         """Take one event in; False when the watch is over."""
@@ -281,6 +296,7 @@ class Reflector:
             if newer(meta.version, self._newest):
                 self._newest = meta.version
         self._hear(now)
+        self.fault = None
         self._failures = 0
         if line.type in ("ADDED", "MODIFIED", "DELETED"):
             item = self._decode(line.object)
@@ -290,7 +306,6 @@ class Reflector:
 
     def _hear(self, now: datetime) -> None:
         self._heard = now
-        self.fault = None
         if self.live_since is None:
             self.live_since = now
 
@@ -342,9 +357,13 @@ class Reflector:
 
     # -- faults
 
+    def _list_failed(self, error: DsgitopsError, now: datetime) -> None:
+        self._failed(error, now)
+        self._fault_of_list = True
+
     def _failed(self, error: DsgitopsError | None, now: datetime) -> None:
         self._hang_up()
-        self.fault = error
+        self.fault, self._fault_of_list = error, False
         self._failures += 1
         self._lost = self._lost or now
         if isinstance(error, Stale) or self._failures > RESUMES_MAX:
