@@ -42,6 +42,7 @@ rm -rf "$packages"/kubernetes/{aio,client/api}
 find "$packages/kubernetes/client/models" -name '[a-z]*.py' -delete
 find "$packages"/pygments/{lexers,styles,formatters} -name '[a-z]*.py' \
   ! -path '*/lexers/python.py' ! -path '*/lexers/special.py' -delete # tracebacks are shown in these
+rm -rf "$packages/pydantic/v1" # its predecessor, for those who still call it
 # Of the messengers the services; neither pictures nor the words of its own command
 rm -rf "$packages"/apprise/{assets,i18n,cli.py}
 find "$packages" -type d \( -name tests -o -name testing \) -prune -exec rm -rf {} +

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from contextlib import contextmanager
 
 import pytest
+import yaml
 from cluster import shipped
 from cluster.shipped import DEPLOY, OVERLAYS
 from cluster.team import NODES
@@ -61,6 +63,29 @@ def selected_by_the_policy(plane, namespace):
     chosen = ",".join(f"{name}={value}" for name, value in labels).replace("/", "%2F")
     found = plane.call("GET", f"/api/v1/namespaces/{namespace}/pods?labelSelector={chosen}")
     return names_of(found["items"])
+
+
+def test_two_teams_with_an_agent_each_have_no_object_in_common(control_plane, tmp_path):
+    for namespace in ("blue", "green"):
+        copy = tmp_path / "deploy" / "overlays" / namespace
+        shutil.copytree(DEPLOY, tmp_path / "deploy", dirs_exist_ok=True)
+        shutil.copytree(DEPLOY / "overlays" / "per-namespace", copy)
+        for file in copy.iterdir():
+            file.write_text(file.read_text().replace("node-agents", namespace))
+
+    blue, green = (
+        {identity(each) for each in yaml.safe_load_all(shipped.kubectl(control_plane, *render))}
+        for render in (
+            ("kustomize", str(tmp_path / "deploy/overlays" / team)) for team in ("blue", "green")
+        )
+    )
+
+    assert len(blue) == len(green) > 5
+    assert not blue & green
+
+
+def identity(found):
+    return found["kind"], found["metadata"].get("namespace"), found["metadata"]["name"]
 
 
 def test_the_agents_account_uses_every_right_that_is_shipped_and_lacks_none(team, tmp_path, prove):

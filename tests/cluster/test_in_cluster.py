@@ -22,6 +22,7 @@ from cluster.installation import (
 )  # fmt: skip
 from cluster.page import Page
 from cluster.team import SETTINGS, Team
+from cluster.usage import cgroup_of
 from git_repositories import Web, git_daemon, https_server
 
 pytestmark = pytest.mark.timeout(560)
@@ -132,6 +133,7 @@ def test_the_three_commands_of_the_readme_bring_an_agent_that_rolls_a_bad_commit
             fixed = town.commit(town.manifest(**GOOD, env=[{"name": "FIXED", "value": "1"}]))
             wait_until_good(town, fixed)
             town.wait(lambda: "success" in kinds(messenger), "the messenger is told")
+            takes = cgroup_of(plane, pod_of(plane)).taken()
         shipped.kubectl(plane, "delete", "deployment/dsgitops", "-n", AGENTS, "--timeout=60s")
 
     assert ended < SHUTDOWN_SECONDS_MAX + SLACK_SECONDS
@@ -142,7 +144,7 @@ def test_the_three_commands_of_the_readme_bring_an_agent_that_rolls_a_bad_commit
         scenario="three commands of the README: the image in a pod, Git over https, a bad commit",
         nodes="2 real",
         outcome=f"RolledBack, CrashLoop, told to a messenger; its pod left within {ended:.0f} s,"
-        " the next one went on",
+        f" the next one went on; with its messengers loaded it takes {takes.memory:.0f} MiB",
         writes=len(town.writes("agent")),
         restarted="1 + 1",
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,6 +29,8 @@ from cluster.usage import PodCgroup
 from git_repositories import Web, https_server
 
 from dsgitops.adapters.kubernetes.lease import DURATION
+from dsgitops.adapters.kubernetes.transport import connect
+from dsgitops.ports import Request
 
 if TYPE_CHECKING:
     from cluster.control_plane import ControlPlane
@@ -33,6 +38,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(560)
 CLEAN_SECONDS = 3.0
 """From the leader's release of the Lease to the other's lead."""
+TOO_MANY_REQUESTS = 429
+"""What a disruption budget answers with."""
 DEATH_SECONDS = DURATION.total_seconds() + 2
 GOOD = {"command": ["httpd", "-f", "-p", "8080", "-h", "/www"]}
 PASSWORD = "two replicas"
@@ -143,12 +150,13 @@ def roll_to_the_canary(town, number):
     return commit, at
 
 
-def kill(pod_uid, node):
-    """Take its kubelet and the agent away at once, as the node's death would."""
-    node.kill_kubelet()
+def kill(pod_uid, node, *, all_of_it):
+    """Take the agent's processes away at once (and its sandbox); return when that was."""
     at = datetime.now(UTC)
     for pid in PodCgroup(node, pod_uid).pids():
-        os.kill(pid, signal.SIGKILL)
+        with suppress(OSError):  # a git that ended meanwhile
+            if all_of_it or b"dsgitops" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
     return at
 
 
@@ -174,7 +182,9 @@ def test_two_replicas_lead_one_after_the_other_and_no_rollout_notices(
             undisturbed = replicas.changes(at)
 
             clean, asked = the_leaders_pod_is_deleted(replicas, town, undisturbed)
+            restarted = the_leader_crashes(replicas, town, undisturbed)
             dead = the_leaders_node_dies(replicas, town, undisturbed)
+            the_leaders_node_is_drained(replicas, town)
 
     prove(
         scenario="the overlay ha: the leader's pod is deleted in mid-rollout",
@@ -183,6 +193,18 @@ def test_two_replicas_lead_one_after_the_other_and_no_rollout_notices(
         " from caches that it had; the rollout goes on",
         writes=len(undisturbed),
         beside="undisturbed: the same writes",
+    )
+    prove(
+        scenario="the overlay ha: the leader's process dies in mid-rollout (SIGKILL)",
+        nodes="2 real",
+        outcome=f"its kubelet starts it again, and it leads after {restarted:.1f} s; the rollout goes on",
+        writes=len(undisturbed),
+        beside="undisturbed: the same writes",
+    )
+    prove(
+        scenario="the overlay ha: the leader's node is drained",
+        nodes="2 real",
+        outcome="the other leads; its own eviction is refused while it is the only one",
     )
     prove(
         scenario="the overlay ha: the leader's node dies in mid-rollout (SIGKILL, no kubelet)",
@@ -232,12 +254,30 @@ def the_leaders_pod_is_deleted(replicas, town, undisturbed):
     return (led - released).total_seconds(), (led - asked).total_seconds()
 
 
+def the_leader_crashes(replicas, town, undisturbed):
+    """Return the seconds until it leads again: the Lease is its pod's, so it need not wait."""
+    leader = replicas.leader()
+    pod, node = replicas.pod(leader), replicas.node(leader)
+    commit, at = roll_to_the_canary(town, 3)
+    died = kill(pod["metadata"]["uid"], node, all_of_it=False)
+    led = town.wait(lambda: replicas.first_lead(leader, died), "it leads again", within=PATIENCE)
+    wait_until_good(town, commit)
+
+    (status,) = replicas.pod(leader)["status"]["containerStatuses"]
+    assert status["restartCount"] == 1
+    assert replicas.changes(at) == undisturbed
+    assert replicas.writers(at) == [leader]
+    wait_until_ready(replicas.plane)
+    return (led - died).total_seconds()
+
+
 def the_leaders_node_dies(replicas, town, undisturbed):
     """Return the seconds to the other's lead."""
     leader, standby = replicas.leader(), replicas.standby()
     pod, node = replicas.pod(leader), replicas.node(leader)
-    commit, at = roll_to_the_canary(town, 3)
-    died = kill(pod["metadata"]["uid"], node)
+    commit, at = roll_to_the_canary(town, 4)
+    node.kill_kubelet()
+    died = kill(pod["metadata"]["uid"], node, all_of_it=True)
     led = town.wait(lambda: replicas.first_lead(standby, at), "the other leads", within=PATIENCE)
     node.start_kubelet()
     wait_until_good(town, commit)
@@ -246,3 +286,33 @@ def the_leaders_node_dies(replicas, town, undisturbed):
     assert replicas.changes(at) == undisturbed
     assert replicas.writers(at) == [leader, standby]
     return (led - died).total_seconds()
+
+
+def the_leaders_node_is_drained(replicas, town):
+    """One that is left alone is not evicted, and leads."""
+    wait_until_ready(replicas.plane)
+    leader, standby, since = replicas.leader(), replicas.standby(), datetime.now(UTC)
+    name = replicas.node(leader).name
+    shipped.kubectl(
+        replicas.plane, "drain", name, "--ignore-daemonsets", "--delete-emptydir-data",
+        "--timeout=60s", "--pod-selector=app.kubernetes.io/name=dsgitops",
+    )  # fmt: skip
+    town.wait(lambda: replicas.first_lead(standby, since), "the other leads", within=PATIENCE)
+
+    assert eviction(replicas.plane, standby) == TOO_MANY_REQUESTS
+    shipped.kubectl(replicas.plane, "uncordon", name)
+    wait_until_ready(replicas.plane)
+
+
+def eviction(plane, name):
+    """Ask for the eviction of an agent's pod; return the answer's code."""
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+    transport = connect(str(plane.kubeconfig))
+    asked = Request(
+        method="POST", path=f"/api/v1/namespaces/{AGENTS}/pods/{name}/eviction",
+        headers={"Content-Type": "application/json"}, body=json.dumps(body).encode(),
+    )  # fmt: skip
+    try:
+        return transport.send(asked).status
+    finally:
+        transport.close()

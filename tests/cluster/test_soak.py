@@ -27,7 +27,7 @@ from cluster.installation import (
 )  # fmt: skip
 from cluster.shipped import DEPLOY
 from cluster.team import NODES, Team
-from cluster.usage import Meter, PodCgroup
+from cluster.usage import Meter, cgroup_of
 from git_repositories import Web, https_server
 
 pytestmark = pytest.mark.timeout(1500)
@@ -159,8 +159,7 @@ def install(stack, plane, folder, overlay, *, namespace, where, **kustomization)
         installed(plane, folder / "mine", overlay, settings, where=where, **kustomization)
     )
     pod = pod_of(plane, where)
-    (node,) = (each for each in plane.real_nodes if each.name == pod["spec"]["nodeName"])
-    meter = stack.enter_context(Meter(PodCgroup(node, pod["metadata"]["uid"])))
+    meter = stack.enter_context(Meter(cgroup_of(plane, pod)))
     return Installed(team, pod, meter, where)
 
 

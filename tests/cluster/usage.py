@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    from cluster.control_plane import ControlPlane
     from cluster.real_node import RealNode
 
 MIB = 1024 * 1024
@@ -64,6 +65,12 @@ class PodCgroup:
         base = _CGROUPS if _V2 else _CGROUPS / controller
         (found,) = (base / self.node.cgroup).glob(f"kubepods*/**/pod{self.uid}")
         return found
+
+
+def cgroup_of(plane: ControlPlane, pod: dict) -> PodCgroup:
+    """Return the cgroup of a pod, as the API server has it."""
+    (node,) = (each for each in plane.real_nodes if each.name == pod["spec"]["nodeName"])
+    return PodCgroup(node, pod["metadata"]["uid"])
 
 
 class Meter:
