@@ -113,17 +113,22 @@ def label_name(name: str, field: str) -> Iterator[Cause]:
         yield invalid(field, name, _LABEL_TEXT)
 
 
-def qualified(key: str, field: str) -> Iterator[Cause]:
-    """Yield what is wrong with the key of a label or annotation."""
+def is_qualified(key: str) -> bool:
+    """Whether the key of a label or annotation may be: a name, behind a domain or not."""
     prefix, slash, name = key.rpartition("/")
-    if (slash and not SUBDOMAIN.fullmatch(prefix)) or not _NAME.fullmatch(name):
-        yield invalid(field, key, _NAME_TEXT)
+    return bool(_NAME.fullmatch(name)) and (not slash or bool(SUBDOMAIN.fullmatch(prefix)))
+
+
+def unqualified(key: str, field: str) -> Cause:
+    """Return the cause of such a key that may not be."""
+    return invalid(field, key, _NAME_TEXT)
 
 
 def labels(given: Mapping[str, Any], field: str) -> Iterator[Cause]:
     """Yield what is wrong with labels; a node selector's are held to the same."""
     for key, value in given.items():
-        yield from qualified(key, field)
+        if not is_qualified(key):
+            yield unqualified(key, field)
         if len(str(value)) > 63:
             yield invalid(field, value, "must be no more than 63 characters")
         elif not _VALUE.fullmatch(str(value)):

@@ -22,6 +22,8 @@ MERGE = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 PATCHES = (JSON_PATCH, MERGE, STRATEGIC, APPLY)
 
+_OLD_VERSIONS = {"daemonsets": ("extensions/v1beta1", "apps/v1beta2")}
+"""Versions that are read though not served."""
 STORED_MAX_BYTES = 1_572_864
 """etcd's limit on one request."""
 
@@ -42,8 +44,8 @@ class Options:
 def identity(route: Route, given: Object, *, what: str) -> None:
     """Check kind, version, namespace and name of a body against the URL."""
     resource = route.resource
-    kind, version = given.get("kind", resource.kind), given.get("apiVersion")
-    if kind != resource.kind or version not in (None, resource.api_version):
+    kind, version = given.get("kind") or resource.kind, given.get("apiVersion")
+    if kind != resource.kind or version not in (None, "", resource.api_version):
         raise answers.bad_request(
             f"{kind} in version {json.dumps(version or '')} cannot be handled as a "
             f"{resource.kind}: no kind {json.dumps(kind)} is registered for the internal version "
@@ -171,16 +173,38 @@ def refuse_strictly(resource: Resource, problems: list[str], patch: bytes | None
     raise _unfit_patch(patch, joined)
 
 
+def typed(
+    resource: Resource, patched: Object, patch: bytes, media: str, options: Options
+) -> Object:
+    """Return what a patch made, as one of the resource's type.
+
+    A strategic merge is decoded into that type whatever it says; the other ways are decoded as
+    what they say they are.
+
+    Raises:
+        Refused: 422 of the patch, 400 where it has no version.
+    """
+    kind, version = patched.get("kind"), patched.get("apiVersion")
+    if not all(each is None or isinstance(each, str) for each in (kind, version)):
+        raise _unfit_patch(patch, "cannot unmarshal into Go struct field of type string")
+    if media != STRATEGIC:
+        if not version and options.validation != "Strict":
+            raise answers.bad_request("Object 'apiVersion' is missing")
+        if version not in (resource.api_version, *_OLD_VERSIONS.get(resource.plural, ())):
+            raise _unfit_patch(patch, "no kind is registered for this version")
+        if kind not in (None, "", resource.kind):
+            raise _unfit_patch(patch, "no such conversion")
+    return {**patched, "kind": resource.kind, "apiVersion": resource.api_version}
+
+
 def convertible(resource: Resource, patched: Object, patch: bytes) -> None:
     """Check that what a strategic merge made is of the resource's type.
 
     Raises:
         Refused: 422 of the patch; what other ways made is a 400.
     """
-    if not (patched.get("metadata") or {}).get("name") or not patched.get("apiVersion"):
+    if not (patched.get("metadata") or {}).get("name"):
         raise answers.bad_request("name must be provided")
-    if patched.get("kind") != resource.kind:
-        raise _unfit_patch(patch, "no such conversion")
     try:
         clean = schema.decoded(resource.type, patched, schema.Strictness())
         defaults.normalised(resource.type, clean)
@@ -213,7 +237,8 @@ def mistakes(resource: Resource, new: Object, old: Object | None) -> Iterable[Ca
     """Yield what is wrong with an object that is to be stored; `old` is None to create."""
     if old is not None:
         yield from validation.metadata_update(old, new)
-    yield from validation.metadata(new, namespaced=resource.namespaced)
+    else:
+        yield from validation.metadata(new, namespaced=resource.namespaced)
     if resource is DAEMON_SETS:
         if old is not None:
             yield from validation.daemon_set_update(old, new)

@@ -84,8 +84,9 @@ def _field(given: Object, allowed: Sequence[str], field: str) -> Iterator[causes
         yield causes.required(here)
     elif subscripted is not None and subscripted["path"] in _WITH_KEYS:
         key = subscripted["key"]
-        lower = subscripted["path"] == "metadata.annotations"
-        yield from causes.qualified(key.lower() if lower else key, field)
+        key = key.lower() if subscripted["path"] == "metadata.annotations" else key
+        if not causes.is_qualified(key):
+            yield causes.unqualified(key, field)
     elif subscripted is not None:
         detail = f"error converting fieldPath: field label does not support subscript: {path}"
         yield causes.invalid(here, path, detail)

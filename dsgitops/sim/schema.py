@@ -71,6 +71,8 @@ class Struct:
 Type = Scalar | Map | List | Struct
 
 ANY = Scalar("any")
+_ZERO = {Scalar("string"): "", Scalar("quantity"): "0"}
+"""What null in a map is read as."""
 
 _MICROTIME = re.compile(r".*\.\d{6}(Z|[+-]\d\d:\d\d)")
 
@@ -313,9 +315,10 @@ def decoded(of: Type, value: Any, found: Strictness, path: str = "") -> Any:  # 
         raise Mismatch(f"json: cannot unmarshal {_json_name(value)} into Go struct field {path}")
     if isinstance(of, Map):
         return {
-            key: decoded(of.element, each, found, f"{path}.{key}")
+            key: _ZERO[of.element]
+            if each is None and of.element in _ZERO
+            else decoded(of.element, each, found, f"{path}.{key}")
             for key, each in value.items()
-            if each is not None
         }
     return _decoded_struct(of, value, found, path)
 

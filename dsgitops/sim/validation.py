@@ -37,27 +37,52 @@ def metadata(obj: Object, *, namespaced: bool) -> Iterator[Cause]:
         yield causes.invalid("metadata.name", name, causes.SUBDOMAIN_TEXT)
     if namespaced and not meta.get("namespace"):
         yield causes.required("metadata.namespace")
+    yield from _marks(meta)
+    yield from _finalizers(meta)
+    yield from _own_finalizers(meta)
+
+
+def metadata_update(old: Object, new: Object) -> Iterator[Cause]:
+    """Yield what is wrong with metadata after a change.
+
+    It is looked at three times, and its uid twice: so often each cause is listed.
+    """
+    before, after = old["metadata"], new["metadata"]
+    yield from _marks(after)
+    yield from _finalizers(after)
+    for _ in range(2):
+        if after.get("uid") and after["uid"] != before["uid"]:
+            yield causes.invalid("metadata.uid", after["uid"], causes.IMMUTABLE)
+        yield from _marks(after)
+    yield from _own_finalizers(after)
+
+
+def _marks(meta: Object) -> Iterator[Cause]:
+    """Yield what is wrong with labels and annotations."""
     yield from causes.labels(meta.get("labels") or {}, "metadata.labels")
-    for index, finalizer in enumerate(meta.get("finalizers") or []):
-        if "/" not in finalizer and finalizer not in _FINALIZERS:
-            detail = "name is neither a standard finalizer name nor is it fully qualified"
-            yield causes.invalid(f"metadata.finalizers[{index}]", finalizer, detail)
+    annotations: Object = meta.get("annotations") or {}
+    for key in annotations:  # the case of their keys does not matter
+        if not causes.is_qualified(key.lower()):
+            yield causes.unqualified(key, "metadata.annotations")
     size = sum(
-        len(str(key).encode()) + len(str(value).encode())
-        for key, value in (meta.get("annotations") or {}).items()
+        len(str(key).encode()) + len(str(value).encode()) for key, value in annotations.items()
     )
     if size > ANNOTATIONS_MAX_BYTES:
         text = f"Too long: may not be more than {ANNOTATIONS_MAX_BYTES} bytes"
         yield Cause(causes.TOO_LONG, "metadata.annotations", text)
 
 
-def metadata_update(old: Object, new: Object) -> Iterator[Cause]:
-    """Yield what may not change in metadata; a wrong uid is listed twice, as it really is."""
-    before, after = old["metadata"], new["metadata"]
-    if after.get("uid") and after["uid"] != before["uid"]:
-        cause = causes.invalid("metadata.uid", after["uid"], causes.IMMUTABLE)
-        yield cause
-        yield cause
+def _finalizers(meta: Object) -> Iterator[Cause]:
+    for each in meta.get("finalizers") or []:
+        if not causes.is_qualified(each):
+            yield causes.unqualified(each, "metadata.finalizers")
+
+
+def _own_finalizers(meta: Object) -> Iterator[Cause]:
+    for index, each in enumerate(meta.get("finalizers") or []):
+        if "/" not in each and each not in _FINALIZERS:
+            detail = "name is neither a standard finalizer name nor is it fully qualified"
+            yield causes.invalid(f"metadata.finalizers[{index}]", each, detail)
 
 
 # ---------------------------------------------------------------------------- DaemonSet

@@ -195,6 +195,7 @@ class Writer:
         if live is None:
             raise answers.not_found(route.resource, route.name)
         patched = _patched(route.resource, media, live, patch)
+        patched = checks.typed(route.resource, patched, body, media, options)
         checks.convertible(route.resource, patched, body)
         return self._updated(route, live, patched, options, duplicates, patch=body)
 
@@ -430,10 +431,8 @@ def _patched(resource: Resource, media: str, live: Object, patch: Any) -> Object
             patched = patches.json_patch(live, patch)
         elif media == checks.MERGE:
             patched = patches.merge(live, patch)
-        else:  # it is decoded into the type that is there, whatever type it says it is
+        else:
             patched = patches.strategic(resource.type, live, patch)
-            if _says_its_type(patched):
-                patched |= {"kind": resource.kind, "apiVersion": resource.api_version}
     except patches.TestFailed:
         raise answers.rejected_patch() from None
     except patches.Unmergeable as error:
@@ -445,12 +444,6 @@ def _patched(resource: Resource, media: str, live: Object, patch: Any) -> Object
             raise answers.rejected_patch() from None
         raise answers.bad_request(str(error)) from None
     return bodies.shaped(patched)
-
-
-def _says_its_type(patched: Any) -> bool:  # noqa: ANN401 - any JSON
-    return isinstance(patched, dict) and all(
-        isinstance(patched.get(key), str) for key in ("kind", "apiVersion")
-    )
 
 
 def _merged_endpoint(route: Route, live: Object, new: Object) -> Object:
