@@ -65,6 +65,10 @@ class Replicas:
     def pod(self, name: str) -> dict:
         return next(each for each in pods_of(self.plane) if each["metadata"]["name"] == name)
 
+    def restarts(self, name: str) -> int:
+        (status,) = self.pod(name)["status"]["containerStatuses"]
+        return status["restartCount"]
+
     def standby(self) -> str:
         (found,) = (
             each["metadata"]["name"]
@@ -263,8 +267,7 @@ def the_leader_crashes(replicas, town, undisturbed):
     led = town.wait(lambda: replicas.first_lead(leader, died), "it leads again", within=PATIENCE)
     wait_until_good(town, commit)
 
-    (status,) = replicas.pod(leader)["status"]["containerStatuses"]
-    assert status["restartCount"] == 1
+    town.wait(lambda: replicas.restarts(leader) == 1, "its kubelet says so", within=PATIENCE)
     assert replicas.changes(at) == undisturbed
     assert replicas.writers(at) == [leader]
     wait_until_ready(replicas.plane)
