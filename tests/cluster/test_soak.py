@@ -221,7 +221,7 @@ def test_a_thousand_daemonsets_are_synced_within_what_the_pod_may_take(
 
     assert (restarts, errors) == (0, [])
     assert peak < mib(REQUESTS["memory"])
-    assert 2 * peak < mib(LIMITS["memory"]), "git has as much again"
+    assert 2 * peak < mib(LIMITS["memory"]), "git has as much again, and more"
     prove(
         scenario=f"the pod of the overlay per-namespace makes {MANY_DAEMONSETS} DaemonSets",
         nodes="2 real",
