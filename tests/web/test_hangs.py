@@ -88,12 +88,11 @@ def test_an_api_server_that_hangs_leaves_it_alive_and_not_ready_and_is_told(plac
     status, said = probe.ready()
 
     assert re.match(r"The cluster has not been seen for \d+ s: .* is not answered", said), said
-    assert time.monotonic() - begun < 5 + 5, "LOST, and a turn or two"
     place.push(image="2")
     while time.monotonic() < begun + 2 * THREE_INTERVALS:
         status, said = probe.alive()
         assert status == 200, "a restart would not reach the API server either"
-        assert float(re.search(r"([0-9.]+) s ago", said)[1]) < 3, "turns go on"
+        assert float(re.search(r"([0-9.]+) s ago", said)[1]) < 5, "turns go on"
         time.sleep(0.5)
     assert len(lines_of(place, '"ClusterUnreachable"')) == 1
     assert len(lines_of(place, "nodes: the watch of nodes")) == 1
