@@ -47,6 +47,7 @@ _PERCENT_TEXT = (
     "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or "
     "'93%', regex used for validation is '[0-9]+%')"
 )
+_ANNOTATIONS_MAX_BYTES = 262_144
 _NEGATIVE = "must be greater than or equal to 0"
 
 
@@ -122,6 +123,17 @@ def is_qualified(key: str) -> bool:
 def unqualified(key: str, field: str) -> Cause:
     """Return the cause of such a key that may not be."""
     return invalid(field, key, _NAME_TEXT)
+
+
+def of_annotations(given: Mapping[str, Any], field: str) -> Iterator[Cause]:
+    """Yield what is wrong with annotations; the case of their keys does not matter."""
+    for key in given:
+        if not is_qualified(key.lower()):
+            yield unqualified(key, field)
+    size = sum(len(str(key).encode()) + len(str(value).encode()) for key, value in given.items())
+    if size > _ANNOTATIONS_MAX_BYTES:
+        text = f"Too long: may not be more than {_ANNOTATIONS_MAX_BYTES} bytes"
+        yield Cause(TOO_LONG, field, text)
 
 
 def labels(given: Mapping[str, Any], field: str) -> Iterator[Cause]:

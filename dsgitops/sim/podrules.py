@@ -39,7 +39,9 @@ def template(given: Object, root: str) -> Iterator[Cause]:
         given: The template with its defaults.
         root: Its path.
     """
-    yield from causes.labels((given.get("metadata") or {}).get("labels") or {}, f"{root}.labels")
+    metadata: Object = given.get("metadata") or {}
+    yield from causes.labels(metadata.get("labels") or {}, f"{root}.labels")
+    yield from causes.of_annotations(metadata.get("annotations") or {}, f"{root}.annotations")
     spec: Object = given.get("spec") or {}
     root = f"{root}.spec"
     sound = yield from _volumes(spec.get("volumes") or [], f"{root}.volumes")

@@ -9,14 +9,13 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from dsgitops.sim import causes, podrules
-from dsgitops.sim.causes import Cause
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from dsgitops.sim.causes import Cause
     from dsgitops.sim.schema import Object
 
-ANNOTATIONS_MAX_BYTES = 262_144
 _FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
 
 
@@ -60,16 +59,7 @@ def metadata_update(old: Object, new: Object) -> Iterator[Cause]:
 def _marks(meta: Object) -> Iterator[Cause]:
     """Yield what is wrong with labels and annotations."""
     yield from causes.labels(meta.get("labels") or {}, "metadata.labels")
-    annotations: Object = meta.get("annotations") or {}
-    for key in annotations:  # the case of their keys does not matter
-        if not causes.is_qualified(key.lower()):
-            yield causes.unqualified(key, "metadata.annotations")
-    size = sum(
-        len(str(key).encode()) + len(str(value).encode()) for key, value in annotations.items()
-    )
-    if size > ANNOTATIONS_MAX_BYTES:
-        text = f"Too long: may not be more than {ANNOTATIONS_MAX_BYTES} bytes"
-        yield Cause(causes.TOO_LONG, "metadata.annotations", text)
+    yield from causes.of_annotations(meta.get("annotations") or {}, "metadata.annotations")
 
 
 def _finalizers(meta: Object) -> Iterator[Cause]:
