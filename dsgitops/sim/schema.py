@@ -262,6 +262,8 @@ def _go_type(value: Any) -> str:  # noqa: ANN401 - any JSON
 
 
 def _go_value(value: Any) -> str:  # noqa: ANN401 - any JSON
+    if value is None:
+        return "<nil>"
     if isinstance(value, dict):
         parts = " ".join(f"{key}:{_go_value(each)}" for key, each in sorted(value.items()))
         return f"map[{parts}]"
