@@ -255,7 +255,10 @@ def play(place, forge, sink, messenger):
     wait(lambda: names_all(sink.events()) and names_all(messenger.bodies()), place)
     wait(lambda: any(body["state"] == "failure" for _, body in forge.taken), place)
     out = place.outputs() | pages(place)
-    out["dsgitops validate"] = place.said("validate", f"{place.repository.path}/clusters/prod")
+    folder = f"{place.repository.path}/clusters/prod"
+    for form in ("text", "json", "sarif", "github"):
+        words = ("validate", "--config", str(place.config), "-o", form)
+        out[f"dsgitops validate -o {form}"] = place.said(*words, folder)
     place.repository.commit({"clusters/prod/z.yaml": None}, "Remove what is no YAML")
     out |= verbs(place)
     inputs = place.inputs()
@@ -325,7 +328,8 @@ def verbs(place):
     work = ("--path", f"{place.repository.path}/clusters/prod")
     for words in (
         ("get", "-n", NAMESPACE), ("get", "-n", NAMESPACE, "-o", "wide"),
-        ("get", "-n", NAMESPACE, "-o", "json"), ("history", "-n", NAMESPACE, "hook"),
+        ("get", "-n", NAMESPACE, "-o", "json"), ("get", "-n", NAMESPACE, "-o", "yaml"),
+        ("history", "-n", NAMESPACE, "hook"),
         ("history", "-n", NAMESPACE, "hook", "-o", "json"),
         ("diff", "-n", NAMESPACE, "hook", "crash", *work), ("diff", "-n", NAMESPACE, "hook", "crash", "-o", "json", *work),
         ("diff", "-n", NAMESPACE, "hook", "-o", "markdown", *work),

@@ -46,7 +46,7 @@ def install():
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     subprocess.run([sys.executable, "-m", "venv", home / "venv"], check=True)
-    pip = [home / "venv/bin/python", "-m", "pip", "install", "--quiet", WANTED]
+    pip = [home / "venv/bin/python", "-m", "pip", "install", "--quiet", "--no-compile", WANTED]
     subprocess.run([*pip, "--disable-pip-version-check"], check=True)
     fresh = home / "fresh"
     fresh.mkdir()

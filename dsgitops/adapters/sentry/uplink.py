@@ -24,7 +24,7 @@ from sentry_sdk.utils import BadDsn
 from dsgitops.errors import Undelivered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Mapping
     from pathlib import Path
 
     from sentry_sdk.consts import EndpointType
@@ -106,15 +106,21 @@ class _Https(urllib3.connection.HTTPSConnection):
 
 
 class _HttpPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Http
+    ConnectionCls = _Http  # pyright: ignore[reportAssignmentType] - as urllib3's own
 
 
 class _HttpsPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _Https
+    ConnectionCls = _Https  # pyright: ignore[reportAssignmentType] - as urllib3's own
+
+
+_POOLS: dict[str, type[urllib3.HTTPConnectionPool | urllib3.HTTPSConnectionPool]] = {
+    "http": _HttpPool,
+    "https": _HttpsPool,
+}
 
 
 @contextmanager
-def _in_time(seconds: float) -> Iterator[threading.Event]:
+def _in_time(seconds: float) -> Generator[threading.Event]:
     """Break the connections that are opened in this block when its time is over.
 
     Yields:
@@ -158,7 +164,7 @@ class _Confirming(HttpTransport):
         if limited > 0:
             self.outcome = Undelivered("asked to wait", retry_after=limited)
             return
-        self._pool.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+        self._pool.pool_classes_by_scheme = _POOLS
         with _in_time(ATTEMPT_SECONDS) as over:
             try:
                 self._send_envelope(envelope)
