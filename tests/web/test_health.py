@@ -109,6 +109,7 @@ class Running:
         self.runtime.woken.set()
         if self.thread.is_alive():
             self.thread.join(15)
+        self.runtime.polls.stop(timeout=1)  # where the thread died, nobody else stopped them
         self.server.stop()
 
 
