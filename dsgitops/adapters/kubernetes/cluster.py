@@ -86,6 +86,8 @@ class KubernetesCluster:
         self._touched: set[Ref] = set()
         self._asked: dict[Ref, None] = {}
         self._wanted: frozenset[Ref] = frozenset()
+        self._unfollowed = False
+        """Whether something may be to be followed that is not, or the other way round."""
         self._now: datetime | None = None
         self._refusals: dict[Ref, Refusal] = {}
         self._rehearsals: dict[Ref, Rehearsal] = {}
@@ -177,7 +179,7 @@ class KubernetesCluster:
         with self._lock:
             if refs == self._wanted:
                 return
-            self._wanted = refs
+            self._wanted, self._unfollowed = refs, True
         self._wake()
 
     def perform(self, action: Action, now: datetime) -> None:
@@ -221,7 +223,7 @@ class KubernetesCluster:
                 for refusal in self._refusals.values()
                 if refusal.at is not None and _ends_by_itself(refusal)
             ]
-            if self._touched or self._follow_pending():
+            if self._touched or self._unfollowed:
                 times.append(now)
             return min((each for each in times if each is not None), default=None)
 
@@ -278,6 +280,9 @@ class KubernetesCluster:
             if _packed(after).phase in _ROLLING:
                 self._rolling.add(ref)
         if before is None or after is None or before.uid != after.uid:
+            self._unfollowed = True
+            if ref in self._following.followed:  # the one that it was is no more
+                self._following.end(ref)
             self._refusals.pop(ref, None)
             self._rehearsals.pop(ref, None)
         elif ref in self._rehearsals and _differ(before, after):
@@ -318,20 +323,16 @@ class KubernetesCluster:
     # ------------------------------------------------------------------ time
 
     def _follow_wanted(self, now: datetime) -> None:
-        for ref in self._following.followed.keys() - self._wanted:
+        if not self._unfollowed:
+            return
+        self._unfollowed = False
+        followed = self._following.followed
+        for ref in followed.keys() - self._wanted:
             self._following.end(ref)
-        for ref in sorted(self._wanted):
+        for ref in sorted(self._wanted.difference(followed)):
             item = self._daemonsets.items.get((ref.namespace, ref.name))
-            if item is None:
-                continue
-            entry = self._following.followed.get(ref)
-            if entry is None or entry.uid != item.uid:
+            if item is not None:
                 self._following.begin(_packed(item).live(), self._all_nodes(), now)
-
-    def _follow_pending(self) -> bool:
-        followed = self._following.followed.keys()
-        there = {ref for ref in self._wanted if (ref.namespace, ref.name) in self._daemonsets.items}
-        return not followed <= self._wanted or not there <= followed
 
     def _forget_refusals(self, now: datetime) -> None:
         for ref, refusal in list(self._refusals.items()):
@@ -366,11 +367,14 @@ class KubernetesCluster:
         self._was_live = live
         blind = self.synced and not all(live.values())
         self.blind_since = (self.blind_since or now) if blind else None
+        # Many share a watch, and all of a namespace the rest: each is asked once a turn.
+        asked = {each: each.live_at(now) is not None for each in self._following.reflectors()}
         for ref, entry in self._following.followed.items():
-            sees = self._live_since(ref, entry, now) is not None
+            sees = live.get(ref.namespace, False) and all(map(asked.get, entry.reflectors()))
             synced = entry.synced()
             if entry.told != (sees, synced):
                 entry.told = (sees, synced)
+                self._live_since(ref, entry, now)  # notes since when, for the first time
                 self._touched.add(ref)
 
     def _known(self) -> Iterator[Ref]:
