@@ -42,7 +42,7 @@ from dsgitops.core.rollout import (
     pause_native,
     supersede,
 )
-from dsgitops.core.situation import Situation
+from dsgitops.core.situation import Situation, one_for_each_template
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +92,8 @@ def decide(
         record: What we remember; None before adoption.
         now: The time, aware.
     """
-    situation = Situation(desired=desired, observed=observed, given=record, now=now)
+    seen = one_for_each_template(observed, record)
+    situation = Situation(desired=desired, observed=seen, given=record, now=now)
     for rule in RULES:
         decision = rule(situation)
         if decision is not None:

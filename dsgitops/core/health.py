@@ -80,13 +80,22 @@ def judge(question: Question) -> Judgement:
     return _Hearing(question, survey).judgement()
 
 
+def live_revisions(live: Live, revisions: Iterable[Revision]) -> list[Revision]:
+    """Return the revisions whose template is the live one: one, or none that has arrived yet.
+
+    More where a newer control plane writes the same template in other bytes: Kubernetes then makes
+    a revision, and restarts no pod for it.
+    """
+    wanted = _comparable(live.template)
+    return [each for each in revisions if _comparable(each.template) == wanted]
+
+
 def target_revision(live: Live, revisions: Iterable[Revision]) -> Revision | None:
     """Return the revision whose template is the live one; None: it has not arrived yet.
 
     Never "the newest": watches are not ordered among one another.
     """
-    wanted = _comparable(live.template)
-    same = [each for each in revisions if _comparable(each.template) == wanted]
+    same = live_revisions(live, revisions)
     return max(same, key=lambda each: each.number, default=None)
 
 

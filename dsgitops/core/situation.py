@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dsgitops.core import bodies, difference, ownership
 from dsgitops.core import record as records
 from dsgitops.core.budget import View
-from dsgitops.core.health import Question, judge, target_revision
+from dsgitops.core.health import Question, judge, live_revisions, target_revision
 from dsgitops.core.leftovers import leftovers
 from dsgitops.core.model import Desired, Phase, Policy, Suspend, strategy_of
 from dsgitops.core.record import LastGood, Record
@@ -397,6 +397,28 @@ class Situation:
             for copy in copies
             if copy is not None
         )
+
+
+def one_for_each_template(observed: Observed, record: Record | None) -> Observed:
+    """Take revisions that differ in nothing but their bytes for one, and their pods for its.
+
+    The one that last good names stays, else the newest (`health.live_revisions`).
+    """
+    if observed.live is None or len(observed.revisions) < 2:
+        return observed
+    same = live_revisions(observed.live, observed.revisions)
+    if len(same) < 2:
+        return observed
+    good = record.last_good.hash if record is not None and record.last_good else ""
+    kept = max(same, key=lambda each: (each.hash == good, each.number))
+    others = {each.hash for each in same} - {kept.hash}
+    return replace(
+        observed,
+        revisions=tuple(each for each in observed.revisions if each.hash not in others),
+        pods=tuple(
+            replace(pod, hash=kept.hash) if pod.hash in others else pod for pod in observed.pods
+        ),
+    )
 
 
 def read_suspend(text: str) -> Suspend:

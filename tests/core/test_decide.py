@@ -1123,6 +1123,45 @@ def test_where_git_says_ondelete_it_is_written_once_and_nothing_is_held():
 # ---------------------------------------------------------------------------- drift
 
 
+def in_other_bytes(content, number):
+    """The revision that a newer control plane makes of the same template."""
+    made = revision(content, number)
+    template = dict(made.template)
+    template["metadata"] = template["metadata"] | {"creationTimestamp": None}
+    return replace(made, name="fluentd-rewritten", hash="rewritten", template=template)
+
+
+@pytest.mark.parametrize("pods", [(), tuple(pod(f"node-{i:02}", A) for i in range(3))])
+def test_a_control_plane_that_writes_revisions_in_other_bytes_is_no_change(pods):
+    remembered = at_rest()
+    twice = (revision(A, 1), in_other_bytes(A, 2))
+
+    decision = decide(A, observed(live(A, remembered), *twice, pods=pods), remembered, NOW)
+
+    assert decision.reason is Reason.IN_SYNC
+    assert decision.actions == ()
+    assert not decision.follow
+
+
+def test_in_mid_rollout_pods_of_either_bytes_are_new():
+    remembered = rolling(phase=Phase.ROLLING)
+    news = tuple(
+        replace(pod(name, B, since=NOW - seconds(5)), hash=hash_)
+        for name, hash_ in (("node-00", hash_of(B)), ("node-01", "rewritten"))
+    )
+    seen = observed(
+        live(B, remembered, hold=True),
+        revision(A, 1),
+        revision(B, 2),
+        in_other_bytes(B, 3),
+        pods=(*news, pod("node-02", A)),
+    )
+
+    decision = decide(B, seen, remembered, NOW)
+
+    assert [each.node for each in decision.actions if isinstance(each, DeletePod)] == ["node-02"]
+
+
 def test_in_sync_is_silence():
     decision = decide(A, observed(live(A, at_rest()), *revisions(A)), at_rest(), NOW)
 

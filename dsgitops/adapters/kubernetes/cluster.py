@@ -474,7 +474,7 @@ class KubernetesCluster:
                 "the rollback of %s is not exact: the API server would change %s; every pod of it"
                 " restarts",
                 action.ref,
-                ", ".join(list(paths)[:5]),
+                ", ".join(list(paths)[:5]) or "how the template is written",
             )
         self._write(action, now)
 
