@@ -12,7 +12,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from http.client import HTTPSConnection
+from http.client import HTTPException, HTTPSConnection
 from urllib.parse import urlsplit
 
 import yaml
@@ -64,12 +64,21 @@ class Sender(threading.Thread):
             metadata = manifest["metadata"]
             path = f"/apis/apps/v1/namespaces/{metadata['namespace']}/daemonsets/{metadata['name']}"
             query = "?fieldManager=floor&force=true"
-            self.connection.request("PATCH", path + query, json.dumps(manifest), self.headers)
-            answer = self.connection.getresponse()
+            answer = self._patch(path + query, json.dumps(manifest))
             if answer.status >= 300:
                 sys.exit(answer.read().decode())
             answer.read()
             self.work.task_done()
+
+    def _patch(self, path, body):
+        """Send it; over a new connection where the server closed the idle one."""
+        try:
+            self.connection.request("PATCH", path, body, self.headers)
+            return self.connection.getresponse()
+        except (OSError, HTTPException):
+            self.connection.close()
+            self.connection.request("PATCH", path, body, self.headers)
+            return self.connection.getresponse()
 
 
 def main():
