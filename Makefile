@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 RECORDINGS ?= ../shared/recordings
 KUBERNETES ?= 1.36
 SUITE ?= tests/cluster tests/contract
-# Control planes side by side: on two cores, as they mostly wait.
+# Side by side on two cores, as much of it waits; the longest files first.
 WORKERS ?= 3
+SHARED = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 .DEFAULT_GOAL := help
 
 .PHONY: help demo test cluster-test alert-test cluster cluster-parts proof check judge docs bench image lock clean
@@ -28,13 +29,13 @@ demo: $(VENV)/run.stamp ## The main job on a simulated cluster; ends by itself (
 	@$(BIN)/dsgitops demo $(ARGS)
 
 test: $(VENV)/dev.stamp ## Every test that needs no cluster
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest $(SHARED) $(ARGS)
 
 cluster cluster-parts cluster-test: export DSGITOPS_KUBERNETES = $(KUBERNETES)
 
 cluster-test: cluster-parts ## Contract and agent on a real Kubernetes with real nodes (builds it: needs Go)
 	@$(BIN)/python deploy/image/build.py --changed || echo "tests of the image are skipped" >&2
-	@DSGITOPS_CLUSTER=real $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SUITE) $(ARGS)
+	@DSGITOPS_CLUSTER=real $(BIN)/python -m pytest $(SHARED) $(SUITE) $(ARGS)
 
 cluster: cluster-parts ## A Kubernetes to play with, until Ctrl-C (KUBERNETES=1.34 for the older one)
 	@$(BIN)/python tests/cluster/playground.py

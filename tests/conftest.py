@@ -1,4 +1,4 @@
-"""A real control plane for the tests that ask for one; it runs where it is wanted only."""
+"""Which files begin, and a real control plane for the tests that ask for one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,19 @@ import os
 import pytest
 
 NODES = 12
+_LONGEST_FIRST = (
+    "test_soak", "test_real_pods", "test_in_cluster", "test_replicas", "test_scale", "test_outages",
+    "test_crashes", "test_traps", "test_rollouts", "test_leaders", "test_watch_and_list",
+    "test_secrecy", "test_hangs", "test_sentry_faults", "test_full_disk", "test_prometheus",
+    "test_process", "test_sentry_process",
+)  # fmt: skip
+"""Files that take long, mostly of waiting: begun first, or they are what all wait for."""
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with what takes longest: the order of files is theirs with --no-loadscope-reorder."""
+    rank = {name: at for at, name in enumerate(_LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 @pytest.fixture(scope="session")

@@ -14,21 +14,10 @@ POD_NODES = 2
 NODE_GRACE_SECONDS = 24
 """Instead of Kubernetes' 50: a dead node is waited for in some tests."""
 _workers = "PYTEST_XDIST_WORKER"
-_LONGEST_FIRST = (
-    "test_soak", "test_real_pods", "test_in_cluster", "test_replicas", "test_scale", "test_outages",
-    "test_crashes", "test_traps", "test_rollouts", "test_leaders", "test_watch_and_list",
-)  # fmt: skip
-"""Files that take minutes, mostly of waiting: begun first, or they are what all wait for."""
 
 
 def pytest_configure():
     proof.begin()
-
-
-def pytest_collection_modifyitems(items):
-    """Begin with what takes longest: the order of files is theirs with --no-loadscope-reorder."""
-    rank = {name: at for at, name in enumerate(_LONGEST_FIRST)}
-    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 def pytest_terminal_summary(terminalreporter):
