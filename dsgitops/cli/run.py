@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from dsgitops.core.model import Decision, Problem
+    from dsgitops.runtime import Runtime
     from dsgitops.settings import Settings
-    from dsgitops.wiring import Runtime
 
 ONCE_PATIENCE = timedelta(minutes=2)
 """How long `--once` waits for its first look at Git and the cluster."""

@@ -29,7 +29,7 @@ _LEAST = timedelta(microseconds=1)
 
 BREATH = timedelta(milliseconds=50)
 """Between two turns that watches asked for: what comes in a burst is looked at once, as the loop on
-a real cluster does (`wiring.BREATH_SECONDS`)."""
+a real cluster does (`runtime.BREATH_SECONDS`)."""
 
 
 class Chat(Protocol):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from dsgitops.errors import DsgitopsError
-    from dsgitops.wiring import Runtime
+    from dsgitops.runtime import Runtime
 
 TURN_INTERVALS = 3
 """Poll intervals within which a turn must have been completed."""

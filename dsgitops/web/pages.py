@@ -15,9 +15,9 @@ from dsgitops.web.server import Server
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dsgitops.runtime import Runtime
     from dsgitops.settings import Settings
     from dsgitops.web.health import Finding
-    from dsgitops.wiring import Runtime
 
 FRESH_SECONDS = 1.0
 """So long a text of metrics is used again: who asks in a loop must not slow the turns down."""
