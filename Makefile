@@ -6,8 +6,7 @@ RECORDINGS ?= ../shared/recordings
 KUBERNETES ?= 1.36
 SUITE ?= tests/cluster tests/contract
 # Side by side on two cores, as most of it waits; the longest files first.
-test: WORKERS ?= 3
-cluster-test: WORKERS ?= 4
+WORKERS ?= 4
 SHARED = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 .DEFAULT_GOAL := help
 

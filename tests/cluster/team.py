@@ -235,6 +235,12 @@ class Team:
         found = self._list("apps/v1", "controllerrevisions")
         return {each["metadata"]["name"]: each["revision"] for each in found}
 
+    def numbered_anew(self) -> bool:
+        """Whether what all pods wear is the newest revision: Kubernetes counts a moment later."""
+        numbers = self.revisions()
+        newest = max(numbers, key=lambda name: numbers[name])
+        return {pod.revision for pod in self.fleet()} == {newest.rpartition("-")[2]}
+
     def revision(self, name: str) -> dict:
         """Return what one ControllerRevision is: its identity, data and number."""
         path = f"/apis/apps/v1/namespaces/{self.namespace}/controllerrevisions/{name}"

@@ -99,13 +99,7 @@ class Story:
     def wait_until_over(self) -> None:
         self.team.wait(lambda: self.team.record().get("phase") == "Held", "it is rolled back")
         self.team.wait(self.team.all_ready, "all pods are ready again")
-        self.team.wait(self._renumbered, "what they wear is the newest revision")
-
-    def _renumbered(self) -> bool:
-        """Whether Kubernetes has counted the good revision anew: it may, a moment later."""
-        numbers = self.team.revisions()
-        newest = max(numbers, key=lambda name: numbers[name])
-        return {pod.revision for pod in self.team.fleet()} == {newest.rpartition("-")[2]}
+        self.team.wait(self.team.numbered_anew, "what they wear is the newest revision")
 
     def end(self) -> None:
         """Let the agent end in order: then nothing is in flight any more."""

@@ -142,7 +142,7 @@ def is_good(team, commit):
 
 
 def is_held(team):
-    return team.record()["phase"] == "Held" and team.all_ready()
+    return team.record()["phase"] == "Held" and team.all_ready() and team.numbered_anew()
 
 
 def ending(team, before):
