@@ -56,6 +56,8 @@ check: $(VENV)/dev.stamp ## Format, lint, types, layers, docs
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/pyright --level error
+	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/shellcheck .ci/run deploy/image/*.sh
 	@out=$$($(BIN)/lint-imports --no-cache 2>&1) || { echo "$$out"; exit 1; }
 	@$(BIN)/python -m pytest tests/docs
 
