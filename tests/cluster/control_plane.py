@@ -343,6 +343,11 @@ class Asked:
         return self.writes and self.code < 300
 
     @property
+    def cut_off(self) -> bool:
+        """Whether it was a write whose client went before the answer: it may have landed."""
+        return self.writes and self.code == 504
+
+    @property
     def writes(self) -> bool:
         return self.verb in _WRITES and "dryRun=All" not in self.path
 

@@ -127,10 +127,21 @@ def _changes(team):
     Kubernetes' own controller writes the same object, so that one or another write of ours meets
     a conflict and comes again: such tries changed nothing.
     """
-    return [
-        re.sub(r"/namespaces/[^/]+|(?<=/pods/)[^/?]+", "", f"{each.verb} {each.path}")
+    sent = [
+        each
         for each in team.plane.requests("dsgitops")
-        if each.changed and re.search(f"/{team.namespace}/(daemonsets|pods)/", each.path)
+        if (each.changed or each.cut_off)
+        and re.search(f"/{team.namespace}/(daemonsets|pods)/", each.path)
+    ]
+    told = [
+        re.sub(r"/namespaces/[^/]+|(?<=/pods/)[^/?]+", "", f"{each.verb} {each.path}")
+        for each in sent
+    ]
+    # What was cut off took effect where nobody had to send it again.
+    return [
+        what
+        for at, (each, what) in enumerate(zip(sent, told, strict=True))
+        if each.changed or what not in told[at + 1 :]
     ]
 
 
