@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -115,3 +117,20 @@ def wait_for(condition, seconds=10.0):
             return True
         time.sleep(0.01)
     return condition()
+
+
+def with_certificate_of_its_own(folder):
+    """Return a sink whose certificate nobody vouches for."""
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1",
+         "-subj", "/CN=localhost", "-keyout", key, "-out", cert],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    sink = Sink()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    sink.server.socket = context.wrap_socket(
+        sink.server.socket, server_side=True, do_handshake_on_connect=False
+    )
+    return sink

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import ssl
 import subprocess
 import sys
 import threading
@@ -15,7 +14,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from adapters.sink import Drip, Sink, wait_for
+from adapters.sink import Drip, Sink, wait_for, with_certificate_of_its_own
 from scenarios.scene import Scene
 
 from dsgitops.adapters import outbox as outboxes
@@ -253,16 +252,7 @@ def test_a_server_that_answers_in_drops_is_given_up_and_leaves_no_socket(
 
 
 def test_a_certificate_that_nobody_vouches_for_is_not_accepted(tmp_path):
-    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1",
-         "-subj", "/CN=localhost", "-keyout", key, "-out", cert],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    sink = Sink()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(cert, key)
-    sink.server.socket = context.wrap_socket(sink.server.socket, server_side=True)
+    sink = with_certificate_of_its_own(tmp_path)
 
     with pytest.raises(Undelivered, match="its TLS certificate is not accepted"):
         channel(tmp_path, sink.dsn.replace("http://", "https://")).deliver(ALERT)

@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import re
 import socket
-import ssl
 import subprocess
 import sys
 import time
 import urllib.request
 
 import pytest
-from adapters.sink import Drip, Sink, wait_for
+from adapters.sink import Drip, Sink, wait_for, with_certificate_of_its_own
 from test_process import Place
 
 RESOLVER = "127.66.66.66"
@@ -33,23 +32,6 @@ class Resolver:
 
     def close(self):
         self.socket.close()
-
-
-def with_certificate_of_its_own(folder):
-    """Return a sink whose certificate nobody vouches for."""
-    key, cert = folder / "key.pem", folder / "cert.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1",
-         "-subj", "/CN=localhost", "-keyout", key, "-out", cert],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    sink = Sink()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(cert, key)
-    sink.server.socket = context.wrap_socket(
-        sink.server.socket, server_side=True, do_handshake_on_connect=False
-    )
-    return sink
 
 
 class Ground(Place):

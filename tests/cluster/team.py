@@ -320,3 +320,17 @@ def team_on(plane, folder, **options):
     namespace = plane.make_namespace(f"team-{next(_numbers)}")
     yield Team(plane, namespace, folder, **options)
     plane.delete_namespace(namespace)
+
+
+def every(seconds, holds):
+    """Ask no more often than so: the answer is large."""
+    asked = 0.0
+
+    def now_and_then():
+        nonlocal asked
+        if time.monotonic() - asked < seconds:
+            return False
+        asked = time.monotonic()
+        return holds()
+
+    return now_and_then

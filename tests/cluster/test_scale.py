@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from cluster.team import NODES, team_on
+from cluster.team import NODES, every, team_on
 
 DAEMONSETS = 500
 MANY_NODES = 1000
@@ -54,20 +54,6 @@ def records(team):
     path = f"/apis/apps/v1/namespaces/{team.namespace}/daemonsets"
     found = [each["metadata"] for each in team.plane.call("GET", path)["items"]]
     return [json.loads(each["annotations"][ANNOTATION]) for each in found]
-
-
-def every(seconds, holds):
-    """Ask no more often than so: the answer is large."""
-    asked = 0.0
-
-    def now_and_then():
-        nonlocal asked
-        if time.monotonic() - asked < seconds:
-            return False
-        asked = time.monotonic()
-        return holds()
-
-    return now_and_then
 
 
 @pytest.mark.timeout(900)

@@ -26,7 +26,7 @@ from cluster.installation import (
     telling,
 )  # fmt: skip
 from cluster.shipped import DEPLOY
-from cluster.team import NODES, Team
+from cluster.team import NODES, Team, every
 from cluster.usage import Meter, cgroup_of
 from git_repositories import Web, https_server
 
@@ -164,20 +164,6 @@ def install(stack, plane, folder, overlay, *, namespace, where, **kustomization)
 
 def names(count):
     return [f"agent-{number:04}" for number in range(count)]
-
-
-def every(seconds, holds):
-    """Ask no more often than so: the answer is large."""
-    asked = 0.0
-
-    def now_and_then():
-        nonlocal asked
-        if time.monotonic() - asked < seconds:
-            return False
-        asked = time.monotonic()
-        return holds()
-
-    return now_and_then
 
 
 def all_done(team, count):

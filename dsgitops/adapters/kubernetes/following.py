@@ -111,12 +111,7 @@ class Following:
         self._now: datetime | None = None
 
     def begin(self, live: Live, nodes: Iterable[Node], now: datetime) -> None:
-        """Follow a DaemonSet from now on; afresh where it was made anew."""
-        before = self.followed.get(live.ref)
-        if before is not None and before.uid == live.uid:
-            return
-        if before is not None:
-            self.end(live.ref)
+        """Follow a DaemonSet that is not followed yet."""
         selector = label_selector(live.spec.get("selector") or {})
         entry = Followed(
             ref=live.ref,
