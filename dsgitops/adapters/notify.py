@@ -13,6 +13,7 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+from dsgitops.adapters.attempt import in_time
 from dsgitops.adapters.git.address import Fault
 from dsgitops.core.alerts import Kind
 from dsgitops.errors import Undelivered, UsageError
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 URLS_MAX = 20
 """Addresses in one file."""
 URL_FILE_BYTES_MAX = 64 * 1024
+MESSAGE_SECONDS = 60.0
+"""For all that one address has sent: it may name several rooms, which are told with pauses."""
 REMEMBERED_MAX = 64
 """Alerts of which it is remembered which services have them."""
 _INSTALL = "pip install 'dsgitops[notify]'"
@@ -167,12 +170,13 @@ class NotifyChannel:
     def _sent(self, service: Any, alert: Alert) -> bool:  # noqa: ANN401 - as above
         _here.sends, _here.code = True, 0
         try:
-            done = service.notify(
-                title=f"[{self._cluster}] {alert.title}",
-                body=body_of(alert),
-                notify_type=_urgency(alert),
-                body_format="text",
-            )
+            with in_time(MESSAGE_SECONDS):
+                done = service.notify(
+                    title=f"[{self._cluster}] {alert.title}",
+                    body=body_of(alert),
+                    notify_type=_urgency(alert),
+                    body_format="text",
+                )
         except Exception as error:  # noqa: BLE001 - plugins raise what they like, with addresses
             log.debug("channel %s: %s", self.name, type(error).__name__)
             return False

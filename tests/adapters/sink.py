@@ -77,16 +77,23 @@ class Drip:
 
     Args:
         pause: Seconds between two bytes.
+        context: For TLS; None: it speaks HTTP.
     """
 
-    def __init__(self, pause=0.5):
+    def __init__(self, pause=0.5, context=None):
         self.pause = pause
         self.server = socket.create_server(("127.0.0.1", 0))
+        if context is not None:
+            self.server = context.wrap_socket(self.server, server_side=True)
         threading.Thread(target=self._serve, daemon=True).start()
 
     @property
+    def address(self):
+        return f"127.0.0.1:{self.server.getsockname()[1]}"
+
+    @property
     def dsn(self):
-        return f"http://key@127.0.0.1:{self.server.getsockname()[1]}/7"
+        return f"http://key@{self.address}/7"
 
     def _serve(self):
         while True:
@@ -119,18 +126,23 @@ def wait_for(condition, seconds=10.0):
     return condition()
 
 
-def with_certificate_of_its_own(folder):
-    """Return a sink whose certificate nobody vouches for."""
+def certificate_of_its_own(folder):
+    """Return what a server needs for a certificate that nobody vouches for."""
     key, cert = folder / "key.pem", folder / "cert.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1",
          "-subj", "/CN=localhost", "-keyout", key, "-out", cert],
         check=True, capture_output=True,
     )  # fmt: skip
-    sink = Sink()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
-    sink.server.socket = context.wrap_socket(
+    return context
+
+
+def with_certificate_of_its_own(folder):
+    """Return a sink whose certificate nobody vouches for."""
+    sink = Sink()
+    sink.server.socket = certificate_of_its_own(folder).wrap_socket(
         sink.server.socket, server_side=True, do_handshake_on_connect=False
     )
     return sink

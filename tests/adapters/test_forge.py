@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 from adapters.forges import PREFIX, TOKEN, ForgeServer
-from adapters.sink import wait_for
+from adapters.sink import Drip, wait_for
 from scenarios.scene import POLICY, Scene
 
 from dsgitops.adapters.forge import Repository, Statuses, dialects, fault, http, statuses
@@ -508,6 +508,21 @@ def test_a_forge_that_hangs_delays_no_turn(github, token):
     assert scene.phase() == "Idle"
     assert took < 4
     assert told.busy
+
+
+@pytest.mark.parametrize("pause", [0.5, 0.02], ids=["in its first line", "in a header, after 200"])
+def test_a_forge_that_answers_in_drops_is_given_up(github, token, monkeypatch, pause):
+    monkeypatch.setattr(statuses, "ATTEMPT_SECONDS", 1.0)
+    drip = Drip(pause)
+    sender = courier(github, token, url=f"http://{drip.address}")
+    begun = time.monotonic()
+    sender.put(STATUS)
+
+    assert wait_for(lambda: sender.fault)
+    assert time.monotonic() - begun < 3
+    assert sender.fault.what == "no answer in time"
+    assert sender.waiting, "it is tried again"
+    drip.close()
 
 
 def test_the_queue_is_bounded(github, token):

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import Random
 
 import pytest
-from adapters.sink import wait_for
+from adapters.sink import Drip, wait_for
 from adapters.test_sentry import ALERT
 from scenarios.scene import Scene
 
@@ -273,6 +273,32 @@ def test_a_service_that_hangs_delays_neither_the_turn_nor_the_others(messenger, 
     assert took < 4
     assert wait_for(lambda: messenger.seen)
     assert "back on c100000" in messenger.bodies()[0]["title"]
+
+
+@pytest.mark.parametrize(
+    ("url", "pause"),
+    [
+        ("json://user:{SECRET}@{address}", 0.5),
+        ("json://user:{SECRET}@{address}", 0.02),
+        ("mailto://user:{SECRET}@example.com:{port}?smtp=127.0.0.1&mode=insecure", 0.5),
+    ],
+    ids=["in its first line", "in a header, after 200", "by mail"],
+)
+def test_a_service_that_answers_in_drops_is_given_up_and_the_next_one_is_told(
+    messenger, to, monkeypatch, url, pause
+):
+    monkeypatch.setattr(notify, "MESSAGE_SECONDS", 1.0)
+    drip = Drip(pause)
+    slow = url.format(SECRET=SECRET, address=drip.address, port=drip.address.rpartition(":")[2])
+    begun = time.monotonic()
+    with pytest.raises(Undelivered) as told:
+        to(slow, messenger.url).deliver(ALERT)
+
+    assert told.value.what.endswith("did not take the message")
+    assert not told.value.refused
+    assert time.monotonic() - begun < 4
+    assert len(messenger.seen) == 1
+    drip.close()
 
 
 def NotifyChannel_to(messenger, to):  # noqa: N802 - reads as what it makes

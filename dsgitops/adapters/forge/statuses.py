@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from dsgitops.adapters.attempt import in_time
 from dsgitops.adapters.forge import dialects, http
 from dsgitops.adapters.forge.board import COMMITS_MAX, Board
 from dsgitops.errors import Undelivered
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from dsgitops.errors import DsgitopsError
     from dsgitops.ports import Polled
 
+ATTEMPT_SECONDS = 20.0
+"""For all of one request."""
 PAUSE_FIRST = 2.0
 """Seconds after the first failure; doubled by each that follows."""
 PAUSE_MAX = 300.0
@@ -96,7 +99,8 @@ class Courier:
         try:
             token = http.read_token(self.repository.token_file)
             made = dialects.post(self.repository, status, cluster=self._cluster, token=token)
-            http.send(made, self.repository.ca_file)
+            with in_time(ATTEMPT_SECONDS):
+                http.send(made, self.repository.ca_file)
         except Undelivered as error:
             self._failed(status, before, error)
         except Exception as error:  # noqa: BLE001 - the thread must not end; no text: secrets

@@ -9,22 +9,19 @@ delivery is confirmed by its HTTP status, on the caller's own thread.
 from __future__ import annotations
 
 import logging
-import socket
-import threading
-from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import sentry_sdk
 import urllib3
-import urllib3.connection
 from sentry_sdk.transport import HttpTransport
 from sentry_sdk.utils import BadDsn
 
+from dsgitops.adapters.attempt import in_time
 from dsgitops.errors import Undelivered
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from sentry_sdk.consts import EndpointType
@@ -33,9 +30,9 @@ if TYPE_CHECKING:
 
 DSN_BYTES_MAX = 4096
 ANSWER_SECONDS = 10.0
-"""For one attempt; the thread that waits is the channel's own."""
+"""To wait for the next bytes; the thread that waits is the channel's own."""
 ATTEMPT_SECONDS = 20.0
-"""For all of one attempt: a server that answers in drops keeps to each single timeout for ever."""
+"""For all of one attempt."""
 _RATE_LIMITED = 60.0
 """Seconds, where a server limits us and does not say for how long."""
 
@@ -85,68 +82,6 @@ def only_ours(event: Event, _hint: Hint | None = None) -> Event:
     return kept  # type: ignore[return-value]
 
 
-_attempt = threading.local()
-"""`.handles`: sockets that the attempt of this thread opened."""
-
-
-def _noted(opened: socket.socket) -> socket.socket:
-    """Note a socket, so that the attempt can be ended from outside; TLS takes the original."""
-    _attempt.handles.append(opened.dup())
-    return opened
-
-
-class _Http(urllib3.connection.HTTPConnection):
-    def _new_conn(self) -> socket.socket:
-        return _noted(super()._new_conn())
-
-
-class _Https(urllib3.connection.HTTPSConnection):
-    def _new_conn(self) -> socket.socket:
-        return _noted(super()._new_conn())
-
-
-class _HttpPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Http  # pyright: ignore[reportAssignmentType] - as urllib3's own
-
-
-class _HttpsPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _Https  # pyright: ignore[reportAssignmentType] - as urllib3's own
-
-
-_POOLS: dict[str, type[urllib3.HTTPConnectionPool | urllib3.HTTPSConnectionPool]] = {
-    "http": _HttpPool,
-    "https": _HttpsPool,
-}
-
-
-@contextmanager
-def _in_time(seconds: float) -> Generator[threading.Event]:
-    """Break the connections that are opened in this block when its time is over.
-
-    Yields:
-        Whether it was.
-    """
-    handles: list[socket.socket] = []
-    over = threading.Event()
-    _attempt.handles = handles
-
-    def end() -> None:
-        over.set()
-        for each in tuple(handles):
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield over
-    finally:
-        timer.cancel()
-        for each in handles:
-            each.close()
-
-
 class _Confirming(HttpTransport):
     """Sends at once, on the caller's thread, and keeps what came of it."""
 
@@ -164,16 +99,12 @@ class _Confirming(HttpTransport):
         if limited > 0:
             self.outcome = Undelivered("asked to wait", retry_after=limited)
             return
-        self._pool.pool_classes_by_scheme = _POOLS
-        with _in_time(ATTEMPT_SECONDS) as over:
-            try:
-                self._send_envelope(envelope)
-            except urllib3.exceptions.HTTPError as error:
-                self.outcome = Undelivered(_met(error))
-            except OSError as error:
-                self.outcome = Undelivered(f"no answer: {error.strerror or type(error).__name__}")
-        if over.is_set():  # also where half an answer said 200: sent again, it is the same event
-            self.outcome = Undelivered("no answer in time")
+        try:
+            self._send_envelope(envelope)
+        except urllib3.exceptions.HTTPError as error:
+            self.outcome = Undelivered(_met(error))
+        except OSError as error:
+            self.outcome = Undelivered(f"no answer: {error.strerror or type(error).__name__}")
 
     def _limited(self, envelope: Envelope) -> float:
         """Return for how many seconds the server does not want such items."""
@@ -253,7 +184,8 @@ class Uplink:
         client = self._connected()
         transport = client.transport
         assert isinstance(transport, _Confirming), "made below"
-        met = transport.met(client, event)
+        with in_time(ATTEMPT_SECONDS):
+            met = transport.met(client, event)
         if met is not None:
             raise met
 
