@@ -29,8 +29,21 @@ if TYPE_CHECKING:
 class Reader(Protocol):
     """What the settings make of the files of one commit."""
 
-    def __call__(self, files: Iterable[ManifestFile], source: str, commit: str) -> Catalog:
-        """Return desired states and problems.  `commit` is for display."""
+    def __call__(
+        self,
+        files: Iterable[ManifestFile],
+        source: str,
+        commit: str,
+        before: Catalog | None = None,
+    ) -> Catalog:
+        """Return desired states and problems.
+
+        Args:
+            files: All of the commit.
+            source: By its name.
+            commit: For display.
+            before: What it returned for an earlier commit: what is the same need not be made again.
+        """
         ...
 
 
@@ -39,6 +52,8 @@ class _Shelf:
     """What is known of one source."""
 
     tree: Tree | None = None
+    catalog: Catalog | None = None
+    """As the reader returned it."""
     desired: Mapping[Ref, Desired] = field(default_factory=dict[Ref, Desired])
     unreadable: Mapping[Ref, Unreadable] = field(default_factory=dict[Ref, Unreadable])
     """DaemonSets that Git names and that cannot be used."""
@@ -194,11 +209,11 @@ class Intake:
 
     def _read(self, name: str, tree: Tree, shelf: _Shelf, voice: Voice) -> frozenset[Ref]:
         shelf.files = self._parsed(name, tree, shelf.files)
-        catalog = self.reader(shelf.files.values(), name, tree.display)
+        catalog = self.reader(shelf.files.values(), name, tree.display, shelf.catalog)
         before, told = shelf.desired, set(shelf.bad.values())
         refused = shelf.unreadable
         shelf.unreadable = catalog.unreadable
-        shelf.tree = tree
+        shelf.tree, shelf.catalog = tree, catalog
         shelf.desired = {
             ref: _kept(before.get(ref), desired) for ref, desired in catalog.desired.items()
         }
@@ -247,6 +262,8 @@ class Intake:
     def _shared(self, name: str, shelf: _Shelf) -> dict[Ref, Problem]:
         others = {key: each for key, each in self._shelves.items() if key != name}
         found: dict[Ref, Problem] = {}
+        if not others:
+            return found
         for ref, desired in shelf.desired.items():
             names = [
                 key for key, each in others.items() if ref in each.desired or ref in each.unreadable
@@ -312,7 +329,7 @@ def _gone(action: Recall) -> SourceRefused:
 
 def _kept(before: Desired | None, after: Desired) -> Desired:
     """Return the earlier value where only the commit moved: the content is of the older one."""
-    if before is None:
+    if before is None or before is after:
         return after
     same = replace(after, commit=before.commit, line=before.line)
     return before if same == before else after

@@ -130,9 +130,13 @@ def terms_of(settings: Settings) -> dict[str, Terms]:
 
 
 def _read_with(
-    terms: Mapping[str, Terms], files: Iterable[ManifestFile], source: str, commit: str
+    terms: Mapping[str, Terms],
+    files: Iterable[ManifestFile],
+    source: str,
+    commit: str,
+    before: Catalog | None = None,
 ) -> Catalog:
-    return gather(files, commit, terms=terms[source])
+    return gather(files, commit, terms=terms[source], before=before)
 
 
 # ---------------------------------------------------------------------------- on a cluster

@@ -86,7 +86,9 @@ class Sync:
         agent = Agent(
             intake=Intake(
                 sources=self.sources,
-                reader=lambda files, source, commit: gather(files, commit, terms=terms[source]),
+                reader=lambda files, source, commit, before=None: gather(
+                    files, commit, terms=terms[source], before=before
+                ),
                 policy=POLICY,
             ),
             polls=polls,

@@ -37,6 +37,15 @@ class Terms:
     """Each resolved against `rollout:`.  None: no settings are known."""
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What came of one manifest; it holds for as long as the manifest is the same, where it was."""
+
+    manifest: Manifest
+    desired: Desired
+    warnings: tuple[Problem, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
     """What one commit of one source says."""
@@ -52,13 +61,16 @@ class Catalog:
     broken: Mapping[str, str] = EMPTY
     """Path -> why, of files of which nobody knows what they define: the DaemonSets whose record
     names the path keep what they run."""
+    taken: Mapping[Ref, Taken] = field(default_factory=dict, compare=False, repr=False)
+    """How `desired` came about, for the next commit's `gather`."""
 
 
 @dataclass(slots=True)
 class _Gathering:
     terms: Terms
     commit: str
-    desired: dict[Ref, Desired] = field(default_factory=dict)
+    before: Mapping[Ref, Taken]
+    taken: dict[Ref, Taken] = field(default_factory=dict)
     unreadable: dict[Ref, Unreadable] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
@@ -75,16 +87,21 @@ class _Written:
         return f"{self.path}:{self.manifest.line}"
 
 
-def gather(files: Iterable[ManifestFile], commit: str, *, terms: Terms) -> Catalog:
+def gather(
+    files: Iterable[ManifestFile], commit: str, *, terms: Terms, before: Catalog | None = None
+) -> Catalog:
     """Return what the files of one commit ask for.
 
     Args:
         files: All of the source's path, in any order.
         commit: For display: `main@sha1:…`.
         terms: What the settings say of the source.
+        before: Of an earlier commit, by the same terms.  What became of a manifest that is the very
+            same object there is taken over as it is, its commit included: a commit to one of 1,000
+            files must not cost as much as the first one.
     """
     every = sorted(files, key=lambda file: file.path)
-    g = _Gathering(terms, commit)
+    g = _Gathering(terms, commit, before.taken if before else {})
     by_ref: dict[Ref, list[_Written]] = defaultdict(list)
     for file in every:
         g.problems += file.problems
@@ -97,26 +114,36 @@ def gather(files: Iterable[ManifestFile], commit: str, *, terms: Terms) -> Catal
         _take(g, ref, places)
     return Catalog(
         commit=commit,
-        desired=g.desired,
+        desired={ref: each.desired for ref, each in g.taken.items()},
         unreadable=g.unreadable,
         problems=tuple(g.problems),
         partial=any(each.severity == "error" for each in g.problems),
         broken={file.path: str(file.problems[0]) for file in every if file.broken},
+        taken=g.taken,
     )
 
 
 def _take(g: _Gathering, ref: Ref, places: list[_Written]) -> None:
     """Take one object: exactly one manifest without an error is desired."""
     first = places[0]
+    known = g.before.get(ref)
+    if known and len(places) == 1 and _is_still(known, first):
+        g.taken[ref] = known
+        g.problems += known.warnings
+        return
     policy, unknown = _policy(g, first)
     problem = _twice(g, ref, places) if len(places) > 1 else first.manifest.problem or unknown
     if problem is None:
-        g.desired[ref] = _desired(g, ref, first, policy)
-        _warn_of_deadlines(g, first, policy)
+        warnings = _warn_of_deadlines(g, first, policy)
+        g.taken[ref] = Taken(first.manifest, _desired(g, ref, first, policy), warnings)
         return
     g.unreadable[ref] = Unreadable(
         ref=ref, source=g.terms.source, what=str(problem), manifest_invalid=True, policy=policy
     )
+
+
+def _is_still(known: Taken, written: _Written) -> bool:
+    return known.manifest is written.manifest and known.desired.path == written.path
 
 
 def _desired(g: _Gathering, ref: Ref, written: _Written, policy: Policy) -> Desired:
@@ -222,11 +249,12 @@ def _policy(g: _Gathering, written: _Written) -> tuple[Policy, Problem | None]:
     return policy, _note(g, written, pointer, ("profile", what, remedy))
 
 
-def _warn_of_deadlines(g: _Gathering, written: _Written, policy: Policy) -> None:
+def _warn_of_deadlines(g: _Gathering, written: _Written, policy: Policy) -> tuple[Problem, ...]:
     """Deadlines below what the manifest itself asks for are raised; say so."""
     spec = written.manifest.value["spec"]
     ready = timedelta(seconds=spec.get("minReadySeconds") or 0)
     needed = deadlines.startup_budget(spec["template"]) + ready
+    warnings: list[Problem] = []
     for name, given in (
         ("progressDeadline", policy.progress_deadline),
         ("podDeadline", policy.pod_deadline),
@@ -236,7 +264,8 @@ def _warn_of_deadlines(g: _Gathering, written: _Written, policy: Policy) -> None
         what = (f"{name} is {duration.show(given)}, and its own probes and minReadySeconds let a "
                 f"start take {duration.show(needed)}")  # fmt: skip
         words = ("deadline-too-short", what, "it is raised to that")
-        _note(g, written, "/metadata", words, severity="warning")
+        warnings.append(_note(g, written, "/metadata", words, severity="warning"))
+    return tuple(warnings)
 
 
 def _annotations(manifest: Manifest) -> Mapping[str, Any]:

@@ -151,7 +151,9 @@ class Stage:
         agent = Agent(
             intake=Intake(
                 sources={"node-agents": source},
-                reader=lambda files, _source, commit: gather(files, commit, terms=terms),
+                reader=lambda files, _source, commit, before=None: gather(
+                    files, commit, terms=terms, before=before
+                ),
             ),
             polls=polls,
             cluster=KubernetesCluster(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -167,6 +168,62 @@ def test_the_order_of_files_does_not_matter():
     terms = Terms(source="agents", namespaces=ALLOWED)
 
     assert gather(files, COMMIT, terms=terms) == gather(files[::-1], COMMIT, terms=terms)
+
+
+# ---------------------------------------------------------------------------- one commit on another
+
+IMPATIENT = annotated("dsgitops.io/progress-deadline: 2s")
+
+
+def in_files(known: dict[tuple[str, str], manifest.ManifestFile], texts: dict[str, str]):
+    """Read files; those that are the same at the same path are the same objects."""
+    for path, text in texts.items():
+        if (path, text) not in known:
+            known[path, text] = manifest.read(text.encode(), path=path)
+    return [known[each] for each in texts.items()]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"a": SOUND, "b": named("other")}, {"a": SOUND, "b": named("other")}),
+        ({"a": SOUND, "b": named("other")}, {"a": annotated("a.b/c: d"), "b": named("other")}),
+        ({"a": SOUND, "b": named("other")}, {"b": named("other")}),
+        ({"a": SOUND}, {"a": SOUND, "b": SOUND}),
+        ({"a": SOUND, "b": SOUND}, {"a": SOUND}),
+        ({"a": SOUND}, {"b": SOUND}),
+        ({"a": SOUND}, {"a": "x: ["}),
+        ({"a": IMPATIENT, "b": named("other")}, {"a": IMPATIENT, "b": named("third")}),
+    ],
+    ids=["same", "changed", "removed", "twice", "once again", "moved", "broken", "warned of"],
+)
+def test_a_commit_says_the_same_whatever_was_known_before_it(
+    before: dict[str, str], after: dict[str, str]
+):
+    terms = Terms(source="agents", namespaces=ALLOWED)
+    known: dict[tuple[str, str], manifest.ManifestFile] = {}
+    earlier = gather(in_files(known, before), "main@sha1:1", terms=terms)
+    files = in_files(known, after)
+
+    anew = gather(files, COMMIT, terms=terms)
+    found = gather(files, COMMIT, terms=terms, before=earlier)
+
+    as_new = {ref: replace(each, commit=COMMIT) for ref, each in found.desired.items()}
+    assert replace(found, desired=as_new) == anew
+
+
+def test_what_stands_unchanged_is_taken_over_and_keeps_the_commit_that_it_came_with():
+    terms = Terms(source="agents", namespaces=ALLOWED)
+    known: dict[tuple[str, str], manifest.ManifestFile] = {}
+    texts = {"a": SOUND, "b": named("other")}
+    first = gather(in_files(known, texts), "main@sha1:1", terms=terms)
+    second = gather(
+        in_files(known, texts | {"b": named("third")}), "main@sha1:2", terms=terms, before=first
+    )
+    third = gather(in_files(known, texts), "main@sha1:3", terms=terms, before=second)
+
+    assert third.desired[AGENT] is first.desired[AGENT]
+    assert third.desired[Ref("logging", "other")].commit == "main@sha1:3"
 
 
 # ---------------------------------------------------------------------------- policy
