@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from cluster import ending
 
 NODES = 12
 _LONGEST_FIRST = (
@@ -14,6 +15,24 @@ _LONGEST_FIRST = (
     "test_process", "test_sentry_process",
 )  # fmt: skip
 """Files that take long, mostly of waiting: begun first, or they are what all wait for."""
+_is_real = os.environ.get("DSGITOPS_CLUSTER") == "real"
+
+
+def pytest_configure():
+    if _is_real:
+        ending.listen()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session):
+    if session.config.pluginmanager.hasplugin("dsession"):
+        ending.pass_on()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
+    if hasattr(config, "workerinput"):
+        ending.leave()
 
 
 def pytest_collection_modifyitems(items):
@@ -25,7 +44,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def control_plane(request):
     """Kubernetes itself on loopback with twelve fake nodes (`make cluster-test`)."""
-    if os.environ.get("DSGITOPS_CLUSTER") != "real":
+    if not _is_real:
         pytest.skip("needs a real control plane: make cluster-test")
     from cluster import binaries  # noqa: PLC0415 - nothing of it is needed elsewhere
     from cluster.control_plane import index, running  # noqa: PLC0415

@@ -399,14 +399,14 @@ def running(binaries: Binaries, *, index: int = 0, failed=lambda: False, **optio
     finally:
         plane.stop()
         if not good:
-            _keep_logs(folder, binaries.folder / "failed")
+            _keep_logs(plane, binaries.folder / "failed")
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _keep_logs(folder: Path, kept: Path) -> None:
-    place = kept / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+def _keep_logs(plane: ControlPlane, kept: Path) -> None:
+    place = kept / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{plane.index}"
     place.mkdir(parents=True, exist_ok=True)
-    for log in folder.rglob("*.log"):
-        if "logs" not in log.relative_to(folder).parts:
-            shutil.copy2(log, place / "-".join(log.relative_to(folder).parts))
+    for log in plane.folder.rglob("*.log"):
+        if "logs" not in log.relative_to(plane.folder).parts:
+            shutil.copy2(log, place / "-".join(log.relative_to(plane.folder).parts))
     print(f"\nlogs of the control plane are in {place}")  # noqa: T201 - for whoever ran it
