@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from dsgitops.core.actions import Action
-    from dsgitops.core.model import Pod
+    from dsgitops.core.model import Node, Pod
 
 
 _BEFORE_THE_FIRST = frozenset({Reason.ROLLOUT_STARTED, Reason.SUSPENDED})
@@ -475,13 +475,13 @@ def baseline_now(s: Situation) -> BadBefore | None:
 def _touched(s: Situation) -> bool:
     """Whether a node already has the new revision, or is on its way to it.
 
-    A pod may have been going on a dead node since long before: that was none of ours.
+    What is missing or going on a node that has been away since before was none of ours.
     """
     target = s.target.hash if s.target else ""
-    ready = {node.name for node in s.observed.nodes if node.is_ready}
     if any(pod.hash == target or _goes_since_start(s, pod) for pod in s.observed.pods):
         return True
-    if not ready.isdisjoint(_without_pod(s)):
+    away = {node.name for node in s.observed.nodes if _away_since_before(s, node)}
+    if _without_pod(s) - away:
         return True
     if s.record.reason is Reason.ROLLOUT_STARTED:
         return False
@@ -490,11 +490,21 @@ def _touched(s: Situation) -> bool:
 
 
 def _goes_since_start(s: Situation, pod: Pod) -> bool:
-    """Whether a pod was deleted after the forward write, as far as two clocks can tell."""
+    """Whether a pod was deleted after the forward write."""
     if pod.deleting is None:
         return False
-    asked = pod.deleting - timedelta(seconds=pod.grace)
-    return s.record.started is None or asked >= s.record.started - _CLOCKS_DIFFER
+    return not _is_before_start(s, pod.deleting - timedelta(seconds=pod.grace))
+
+
+def _away_since_before(s: Situation, node: Node) -> bool:
+    """Whether a node has been NotReady since before the forward write: we delete no pod of it."""
+    away = not node.is_ready
+    return away and (node.ready_since is None or _is_before_start(s, node.ready_since))
+
+
+def _is_before_start(s: Situation, at: datetime) -> bool:
+    """Whether it was before the forward write, as far as two clocks can tell."""
+    return s.record.started is not None and at < s.record.started - _CLOCKS_DIFFER
 
 
 def _without_pod(s: Situation) -> set[str]:

@@ -271,7 +271,7 @@ class Team:
         return [
             each.at
             for each in self.plane.requests("dsgitops")
-            if each.verb == "patch" and each.writes and place in each.path
+            if each.verb == "patch" and each.changed and place in each.path
             and "fieldManager=dsgitops&" in f"{each.path}&" and "force=true" not in each.path
         ]  # fmt: skip
 

@@ -425,6 +425,24 @@ def test_a_pod_that_a_dead_node_never_lets_go_keeps_nobody_from_seeing_who_was_b
     assert body_record(the(decision, Remember)).bad_before.nodes == ("node-09",)
 
 
+def test_a_node_that_went_away_after_the_write_may_be_without_a_pod_by_our_hand():
+    """Seen on Kubernetes: an outage of the API right after the first deletion.
+
+    When it was over all nodes had been silent, and the canary passed for bad before: a second node
+    was taken.
+    """
+    remembered = rolling(phase=Phase.CANARY)
+    silent = node(NAMES[0], ready="Unknown", since=NOW - seconds(1))
+    pods = (pod(NAMES[1], A, ready=False, since=NOW - seconds(1)), pod(NAMES[2], A))
+
+    decision = decide(
+        B, in_flight(remembered, pods, nodes=(silent, *nodes(3)[1:])), remembered, NOW
+    )
+
+    assert body_record(the(decision, Remember)).bad_before is None
+    assert not any(isinstance(each, DeletePod) for each in decision.actions)
+
+
 def test_the_canary_is_one_pod_with_both_preconditions():
     remembered = rolling(phase=Phase.CANARY)
 
