@@ -38,6 +38,7 @@ GOAL_MB = 120
 SOURCES = ("Dockerfile", "dsgitops", "deploy/image", "pyproject.toml")
 """What the image is made of."""
 NEEDS = {"buildah": "buildah", "debootstrap": "debootstrap"}
+INSTALL = Path(__file__).with_name("apt-install.sh")
 APT = Path("/etc/apt")
 PYTHON = "/opt/dsgitops/bin/python"
 ASK_GIT = (
@@ -75,15 +76,6 @@ def _lacking() -> list[str]:
     return sorted(package for what, package in NEEDS.items() if not shutil.which(what))
 
 
-def install() -> None:
-    """Install the tools that are not here; what is missing afterwards is told anyway."""
-    if (packages := _lacking()) and os.geteuid() == 0 and shutil.which("apt-get"):
-        around = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        for line in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
-            subprocess.run(["apt-get", "--quiet=2", *line], check=False, env=around,
-                           stdout=subprocess.DEVNULL)  # fmt: skip
-
-
 def digest() -> str:
     """Return what the sources are now, those not committed included."""
     listed = ("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *SOURCES)
@@ -106,7 +98,7 @@ def main() -> None:
         sys.exit(None if is_current() else "the image is not built of these sources: make image")
     if "--changed" in sys.argv[1:] and is_current():
         return
-    install()
+    subprocess.run([INSTALL, *_lacking()], check=False)
     if lacking := missing():
         sys.exit(f"cannot build the image: {lacking}")
     cache().mkdir(parents=True, exist_ok=True)
