@@ -36,9 +36,17 @@ def pytest_unconfigure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with what takes longest: the order of files is theirs with --no-loadscope-reorder."""
+    """Begin with what takes longest: the order of files is theirs with --no-loadscope-reorder.
+
+    The first worker is given its second file at once, and nobody else can take it: a short one.
+    """
     rank = {name: at for at, name in enumerate(_LONGEST_FIRST)}
-    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+    files = list(dict.fromkeys(item.path for item in items))
+    files.sort(key=lambda path: rank.get(path.stem, len(rank)))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))
+    if 0 < workers < len(files):
+        files.insert(workers, files.pop())
+    items.sort(key=lambda item: files.index(item.path))
 
 
 @pytest.fixture(scope="session")
