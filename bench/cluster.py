@@ -386,7 +386,7 @@ class Bench:
     def _requests(self, contender, since):
         found = {}
         for each in self.plane.requests(contender.agent):
-            if each.at >= since and each.verb != "watch":
+            if each.ended >= since and each.verb != "watch":
                 kind = each.path.partition("?")[0].split("/")[-2 if each.writes else -1]
                 name = f"{each.verb} {kind}" if not each.path.startswith("/openapi") else "openapi"
                 found[name] = found.get(name, 0) + 1

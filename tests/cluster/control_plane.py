@@ -23,6 +23,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cluster import audit
 from cluster.part import Part
 
 from dsgitops.adapters.kubernetes.transport import connect
@@ -312,44 +313,9 @@ class ControlPlane:
         with urllib.request.urlopen(asked, timeout=10) as answer:
             return json.loads(answer.read())
 
-    def requests(self, agent: str) -> list[Asked]:
-        """Return every answered request of a user agent in order, from the audit log."""
-        found = []
-        for line in (self.folder / "audit.log").read_text().splitlines(keepends=True):
-            if not line.endswith("\n"):
-                break  # still being written
-            event = json.loads(line)
-            if event["stage"] == "ResponseComplete" and event["userAgent"].startswith(agent):
-                at = datetime.fromisoformat(event["stageTimestamp"])
-                code = event["responseStatus"]["code"]
-                found.append(Asked(event["verb"], event["requestURI"], at, code))
-        return found
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One request, as the API server noted it."""
-
-    verb: str
-    path: str
-    """With its query."""
-    at: datetime
-    code: int
-    """HTTP status of the answer."""
-
-    @property
-    def changed(self) -> bool:
-        """Whether it was a write that took effect: no precondition failed, for one."""
-        return self.writes and self.code < 300
-
-    @property
-    def cut_off(self) -> bool:
-        """Whether it was a write whose client went before the answer: it may have landed."""
-        return self.writes and self.code == 504
-
-    @property
-    def writes(self) -> bool:
-        return self.verb in _WRITES and "dryRun=All" not in self.path
+    def requests(self, agent: str) -> list[audit.Told]:
+        """Return every answered request of a user agent in order."""
+        return audit.told_by(self, audit.agent(agent))
 
 
 _POLICIES_OF_OLD = (
@@ -357,7 +323,6 @@ _POLICIES_OF_OLD = (
     "--runtime-config=admissionregistration.k8s.io/v1beta1=true",
 )
 """What the newest minor has by default."""
-_WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 
 
 def _fake_node(name: str, cpu: str) -> dict[str, object]:

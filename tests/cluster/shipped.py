@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import yaml
+from cluster import audit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -101,8 +102,7 @@ class Use:
 
 def used(team: Team, namespace: str) -> Use:
     """Return what the agent's account in a namespace did so far; reviews of itself are free."""
-    user = f"system:serviceaccount:{namespace}:{ACCOUNT}"
-    events = [each for each in _audit(team) if each["user"]["username"] == user]
+    events = list(audit.events(team.plane, audit.account(namespace, ACCOUNT)))
     rights = {right for each in events if "objectRef" in each for right in _rights(each)}
     forbidden = [
         f"{each['verb']} {each['requestURI']}"
@@ -110,12 +110,6 @@ def used(team: Team, namespace: str) -> Use:
         if each.get("responseStatus", {}).get("code") == 403
     ]
     return Use(frozenset(rights), tuple(forbidden))
-
-
-def _audit(team: Team) -> Iterable[dict]:
-    for line in (team.plane.folder / "audit.log").read_text().splitlines(keepends=True):
-        if line.endswith("\n"):  # else it is being written
-            yield json.loads(line)
 
 
 def _rights(event: dict) -> set[Right]:

@@ -269,7 +269,7 @@ class Team:
         """Return when the agent wrote the last good template back (`cluster.md` 2.1)."""
         place = f"/{self.namespace}/daemonsets/{name}"
         return [
-            each.at
+            each.ended
             for each in self.plane.requests("dsgitops")
             if each.verb == "patch" and each.changed and place in each.path
             and "fieldManager=dsgitops&" in f"{each.path}&" and "force=true" not in each.path

@@ -36,7 +36,7 @@ def test_it_creates_what_git_has_and_rolls_a_good_commit_out_canary_first(team):
         reasons = agent.reasons("agent")
     assert reasons.index("RolloutStarted") < reasons.index("RolloutFinished")
     deleted = [
-        each.at
+        each.ended
         for each in team.plane.requests("dsgitops")
         if each.verb == "delete" and f"/{team.namespace}/pods/" in each.path
     ]

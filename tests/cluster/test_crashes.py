@@ -133,10 +133,7 @@ def _changes(team):
         if (each.changed or each.cut_off)
         and re.search(f"/{team.namespace}/(daemonsets|pods)/", each.path)
     ]
-    told = [
-        re.sub(r"/namespaces/[^/]+|(?<=/pods/)[^/?]+", "", f"{each.verb} {each.path}")
-        for each in sent
-    ]
+    told = [each.change for each in sent]
     # What was cut off took effect where nobody had to send it again.
     return [
         what
@@ -366,7 +363,7 @@ def test_where_nothing_happens_nothing_is_listed_and_nothing_but_the_lease_is_wr
     asked = [
         each
         for each in team.plane.requests("dsgitops")
-        if each.at >= idle.at and f"/{team.namespace}/" in each.path
+        if each.ended >= idle.at and f"/{team.namespace}/" in each.path
     ]
     assert {each.path.split("/")[-2] for each in asked if each.writes} == {"leases"}
     assert "list" not in {each.verb for each in asked}

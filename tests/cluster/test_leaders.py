@@ -7,7 +7,6 @@ them apart: it is the judge.  All pairs are disturbed at once, each in a namespa
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import signal
 import subprocess
@@ -22,6 +21,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
+from cluster import audit
 from cluster.team import NODES, SETTINGS, Team, team_on
 
 from dsgitops.adapters.kubernetes.lease import DURATION, RENEW_DEADLINE
@@ -51,35 +51,9 @@ SEED = 6
 NEW, NEWER = "registry.example/agent:2", "registry.example/agent:3"
 WORK = "leaders-work"
 LEASE = "leaders-lease"
-_WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 
 
 # ---------------------------------------------------------------------------- set the world
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request as the API server noted it."""
-
-    who: str
-    """The account's name."""
-    verb: str
-    path: str
-    resource: str
-    begun: datetime
-    ended: datetime
-    code: int
-
-    @property
-    def writes(self) -> bool:
-        """Whether it changes, or tries to, what agents must not change at the same time."""
-        kept = self.resource in {"daemonsets", "pods"}
-        return kept and self.verb in _WRITES and "dryRun=All" not in self.path
-
-    @property
-    def renews(self) -> bool:
-        """Whether it took, renewed or released the Lease."""
-        return self.resource == "leases" and self.verb in _WRITES and self.code < 300
 
 
 @dataclass
@@ -166,61 +140,38 @@ class Pair:
     def wait_until_out(self) -> None:
         self.team.wait_until_good(self.commit)
 
-    def requests(self) -> list[Request]:
-        """Return every answered request of both, in the order in which they began."""
-        found = []
-        for line in (self.team.plane.folder / "audit.log").read_text().splitlines(keepends=True):
-            if (
-                not line.endswith("\n")
-                or f"system:serviceaccount:{self.team.namespace}:" not in line
-            ):
-                continue
-            event = json.loads(line)
-            who = event["user"]["username"].rpartition(":")[2]
-            if event["stage"] == "ResponseComplete" and who in {each.name for each in self.seats}:
-                found.append(_request(event, who))
-        return sorted(found, key=lambda each: each.begun)
+    def told(self) -> list[audit.Told]:
+        """Return every answered request of both; nobody else has an account there."""
+        return audit.told_by(self.team.plane, audit.account(self.team.namespace))
 
-    def asked(self, verb: str, *, by: Seat) -> list[Request]:
-        return [each for each in self.requests() if each.verb == verb and each.who == by.name]
+    def asked(self, verb: str, *, by: Seat) -> list[audit.Told]:
+        return [each for each in self.told() if each.verb == verb and each.account == by.name]
 
     def taken_over(self) -> datetime | None:
         """Return when the second became the holder; None: not yet."""
-        won = [each for each in self.requests() if each.renews and each.who == self.second.name]
+        won = [each for each in self.told() if each.renews and each.account == self.second.name]
         return won[0].ended if won else None
 
     def renewed(self) -> datetime:
         """Return when the Lease was last written."""
-        return [each.ended for each in self.requests() if each.renews][-1]
+        return [each.ended for each in self.told() if each.renews][-1]
 
     def wait_for_take_over(self) -> float:
         """Return how many seconds after the disturbance the second led."""
         self.second.wait(self.taken_over, "the second took over")
         return (self.taken_over() - self.at).total_seconds()
 
-    def looks(self, seat: Seat) -> list[Request]:
+    def looks(self, seat: Seat) -> list[audit.Told]:
         """Return its looks at the Lease."""
         return [each for each in self.asked("get", by=seat) if each.resource == "leases"]
 
     def changes(self) -> list[str]:
         """Return the last rollout's writes that took effect, without the random names in them."""
         return [
-            re.sub(r"/namespaces/[^/]+|(?<=/pods/)[^/?]+", "", f"{each.verb} {each.path}")
-            for each in self.requests()
-            if each.writes and each.code < 300 and each.begun >= self.pushed
+            each.change
+            for each in self.told()
+            if each.acts and each.changed and each.begun >= self.pushed
         ]
-
-
-def _request(event: dict, who: str) -> Request:
-    return Request(
-        who=who,
-        verb=event["verb"],
-        path=event["requestURI"],
-        resource=event.get("objectRef", {}).get("resource", ""),
-        begun=datetime.fromisoformat(event["requestReceivedTimestamp"]),
-        ended=datetime.fromisoformat(event["stageTimestamp"]),
-        code=event.get("responseStatus", {}).get("code", 0),
-    )
 
 
 def _allow(plane):
@@ -397,16 +348,16 @@ def _disturb(pairs):
 
 def assert_one_writer(pair):
     """No two agents write at the same time, each does in its term, and none after its deadline."""
-    asked = pair.requests()
-    writes = [each for each in asked if each.writes]
+    asked = pair.told()
+    writes = [each for each in asked if each.acts]
     renewals = [each for each in asked if each.renews]
     assert writes
     for before, after in pairwise(writes):
-        assert before.who == after.who or before.ended <= after.begun, (before, after)
+        assert before.account == after.account or before.ended <= after.begun, (before, after)
     for write in writes:
         terms = [each for each in renewals if each.begun <= write.begun]
         assert terms, write
-        assert terms[-1].who == write.who, f"in the term of another: {write}"
+        assert terms[-1].account == write.account, f"in the term of another: {write}"
         late = write.begun - terms[-1].begun - timedelta(seconds=RENEW_DEADLINE)
         assert late < ON_THE_WAY, f"after its deadline: {write}"
 
@@ -421,7 +372,7 @@ def assert_warm(pair):
 def expected(pairs):
     """Return the writes of the rollout that nobody disturbed."""
     pairs.calm.wait_until_out()
-    assert {each.who for each in pairs.calm.requests() if each.writes} == {"first"}
+    assert {each.account for each in pairs.calm.told() if each.acts} == {"first"}
     return pairs.calm.changes()
 
 
@@ -434,12 +385,12 @@ def test_after_a_clean_stop_in_mid_rollout_the_other_goes_on_at_once_with_the_sa
     pair = pairs.clean
     assert pair.first.ends() == 0
     seconds = pair.wait_for_take_over()
-    released = [each for each in pair.requests() if each.renews and each.who == "first"][-1]
+    released = [each for each in pair.told() if each.renews and each.account == "first"][-1]
     pair.wait_until_out()
 
     assert (pair.taken_over() - released.ended).total_seconds() < CLEAN_SECONDS
     assert pair.changes() == expected(pairs)
-    assert {each.who for each in pair.requests() if each.writes} == {"first", "second"}
+    assert {each.account for each in pair.told() if each.acts} == {"first", "second"}
     assert_warm(pair)
     assert_one_writer(pair)
     prove(
@@ -524,9 +475,7 @@ def test_a_leader_that_was_stopped_for_longer_than_its_term_writes_nothing_when_
 
     assert seconds < DEATH_SECONDS
     assert not [
-        each
-        for each in pair.requests()
-        if each.writes and each.who == "first" and each.begun > woke
+        each for each in pair.told() if each.acts and each.account == "first" and each.begun > woke
     ]
     assert pair.holder() == "second"
     assert pair.changes() == expected(pairs)
@@ -546,7 +495,7 @@ def test_a_leader_that_may_not_renew_stops_in_time_and_the_other_goes_on(pairs, 
     pair.wait_until_out()
 
     assert seconds < DEATH_SECONDS
-    assert {each.code for each in pair.requests() if each.resource == "leases"} >= {200, 403}
+    assert {each.code for each in pair.told() if each.resource == "leases"} >= {200, 403}
     told = [each["message"] for each in pair.first.agent_now.lines if "message" in each]
     assert any("no right to update leases" in each for each in told)
     assert pair.changes() == expected(pairs)

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from cluster import shipped
-from cluster.audit import Told, told_by
+from cluster import audit, shipped
 from cluster.installation import (
     AGENTS,
     MANAGED,
@@ -88,8 +87,8 @@ class Replicas:
         with urllib.request.urlopen(f"http://{address}:8080/{page}", timeout=10) as answer:
             return answer.read().decode()
 
-    def told(self, since: datetime | None = None) -> list[Told]:
-        return told_by(self.plane, f"{AGENTS}:dsgitops", since or self.since)
+    def told(self, since: datetime | None = None) -> list[audit.Told]:
+        return audit.told_by(self.plane, audit.account(AGENTS, "dsgitops"), since or self.since)
 
     def changes(self, since: datetime) -> list[str]:
         """Return what was changed since.
@@ -99,24 +98,17 @@ class Replicas:
         return [
             each.change
             for each in self.told(since)
-            if each.acts and each.code < 300 and "dsgitops-record" not in each.path
+            if each.acts and each.changed and "dsgitops-record" not in each.path
         ]
 
     def first_lead(self, name: str, since: datetime) -> datetime | None:
         """Return when a pod took the Lease; None: not yet."""
-        renewed = (
-            each for each in self.told(since)
-            if each.pod == name and each.resource == "leases" and each.writes and each.code < 300
-        )  # fmt: skip
-        return next((each.ended for each in renewed), None)
+        told = self.told(since)
+        return next((each.ended for each in told if each.pod == name and each.renews), None)
 
     def last_lead(self, name: str) -> datetime:
         """Return when a pod last wrote the Lease: where it ended in order, that was the release."""
-        return [
-            each.ended
-            for each in self.told()
-            if each.pod == name and each.resource == "leases" and each.writes and each.code < 300
-        ][-1]
+        return [each.ended for each in self.told() if each.pod == name and each.renews][-1]
 
     def saw(self, name: str, moment: datetime) -> datetime:
         """Return when a pod first looked at the Lease after a moment: its count begins there."""

@@ -42,7 +42,7 @@ def peak_mib(agent):
 def requests(team, since=None):
     """Return how many requests of each verb the team's agents sent (since a moment)."""
     found = team.plane.requests("dsgitops")
-    return Counter(each.verb for each in found if since is None or each.at >= since)
+    return Counter(each.verb for each in found if since is None or each.ended >= since)
 
 
 def said(verbs):
@@ -122,7 +122,7 @@ def test_a_bad_commit_on_1000_nodes_costs_one_pod(plane, tmp_path, prove):
 
     (held,) = team.record()["quarantine"]
     (rollback,) = team.rollbacks("agent")
-    (deleted,) = (each.at for each in plane.requests("dsgitops") if each.verb == "delete")
+    (deleted,) = (each.ended for each in plane.requests("dsgitops") if each.verb == "delete")
     assert [node for node in after if after[node] != before[node]] == held["nodes"]
     assert peak < PEAK_MIB_MAX
     prove(

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
-from cluster.audit import Told, told_by
+from cluster import audit
 from cluster.installation import (
     AGENTS,
     MANAGED,
@@ -67,9 +67,9 @@ class Installed:
     where: str
     """The agent's own namespace."""
 
-    def answered(self, since: datetime) -> list[Told]:
+    def answered(self, since: datetime) -> list[audit.Told]:
         """Return the account's requests since a moment."""
-        return told_by(self.team.plane, f"{self.where}:dsgitops", since)
+        return audit.told_by(self.team.plane, audit.account(self.where, "dsgitops"), since)
 
     def errors(self) -> list[str]:
         """Return the errors of the agent's log; a starved machine may well bring warnings."""

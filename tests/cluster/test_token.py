@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from adapters.sink import Sink
-from cluster import real_node, shipped
-from cluster.audit import refused, told_by
+from cluster import audit, real_node, shipped
 from cluster.team import NODES, Team
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ class Inside(Team):
     def used(self, since: datetime) -> dict[str, set[str]]:
         """Return the verbs that were answered well since, by the token's id."""
         found: dict[str, set[str]] = {}
-        for each in told_by(self.plane, f"{self.namespace}:dsgitops", since):
+        for each in audit.told_by(self.plane, audit.account(self.namespace, "dsgitops"), since):
             if each.code < 300 and each.begun >= since:
                 found.setdefault(each.token, set()).add(each.verb)
         return found
@@ -128,7 +127,7 @@ def test_an_agent_goes_on_with_the_new_token_when_the_old_one_is_refused(team, s
         team.wait(lambda: team.is_refused(first), "the first token is refused")
         since = datetime.now(UTC)
         team.wait_until_good(team.commit(team.manifest(image=NEW), message="new"))
-        asked_again = refused(team.plane, "dsgitops")
+        asked_again = audit.refused(team.plane, audit.agent("dsgitops"))
         (second,) = team.used(since)
         loud = [each for each in agent.lines[said:] if each["level"] not in {"info", "debug"}]
 
