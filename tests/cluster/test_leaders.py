@@ -376,6 +376,12 @@ def expected(pairs):
     return pairs.calm.changes()
 
 
+def as_undisturbed(pair):
+    """Return what the table says of a rollout with the writes of the one nobody disturbed."""
+    same = "undisturbed: the same writes"
+    return {"nodes": f"{NODES} kwok", "writes": len(pair.changes()), "beside": same}
+
+
 # ---------------------------------------------------------------------------- the stories
 
 
@@ -395,10 +401,8 @@ def test_after_a_clean_stop_in_mid_rollout_the_other_goes_on_at_once_with_the_sa
     assert_one_writer(pair)
     prove(
         scenario="two agents: the leader is stopped (SIGTERM) in mid-rollout",
-        nodes=f"{NODES} kwok",
         outcome=f"the other leads {seconds:.1f} s after the signal and goes on; lists nothing anew",
-        writes=len(pair.changes()),
-        beside="undisturbed: the same writes",
+        **as_undisturbed(pair),
     )
 
 
@@ -453,10 +457,8 @@ def test_after_a_leaders_death_the_other_leads_soon_with_what_it_has_read_meanwh
     assert_one_writer(pair)
     prove(
         scenario="two agents: the leader is killed (SIGKILL), then Git goes away",
-        nodes=f"{NODES} kwok",
         outcome=f"the other leads {seconds:.1f} s after the kill and rolls out what it had read",
-        writes=len(pair.changes()),
-        beside="undisturbed: the same writes",
+        **as_undisturbed(pair),
     )
 
 
@@ -482,10 +484,8 @@ def test_a_leader_that_was_stopped_for_longer_than_its_term_writes_nothing_when_
     assert_one_writer(pair)
     prove(
         scenario=f"two agents: the leader is stopped for {ASLEEP_SECONDS:.0f} s in mid-rollout and goes on",
-        nodes=f"{NODES} kwok",
         outcome=f"the other leads after {seconds:.1f} s; the first writes nothing when it wakes",
-        writes=len(pair.changes()),
-        beside="undisturbed: the same writes",
+        **as_undisturbed(pair),
     )
 
 
@@ -502,10 +502,8 @@ def test_a_leader_that_may_not_renew_stops_in_time_and_the_other_goes_on(pairs, 
     assert_one_writer(pair)
     prove(
         scenario="two agents: the leader loses its right to the Lease in mid-rollout",
-        nodes=f"{NODES} kwok",
         outcome=f"the other leads after {seconds:.1f} s and goes on",
-        writes=len(pair.changes()),
-        beside="undisturbed: the same writes",
+        **as_undisturbed(pair),
     )
 
 

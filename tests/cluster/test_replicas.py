@@ -192,20 +192,18 @@ def test_two_replicas_lead_one_after_the_other_and_no_rollout_notices(
             dead = the_leaders_node_dies(replicas, town, undisturbed)
             the_leaders_node_is_drained(replicas, town)
 
+    same = "undisturbed: the same writes"
+    as_undisturbed = {"nodes": "2 real", "writes": len(undisturbed), "beside": same}
     prove(
         scenario="the overlay ha: the leader's pod is deleted in mid-rollout",
-        nodes="2 real",
         outcome=f"the other leads {clean:.1f} s after the release, {asked:.1f} s after the deletion,"
         " from caches that it had; the rollout goes on",
-        writes=len(undisturbed),
-        beside="undisturbed: the same writes",
+        **as_undisturbed,
     )
     prove(
         scenario="the overlay ha: the leader's process dies in mid-rollout (SIGKILL)",
-        nodes="2 real",
         outcome=f"its kubelet starts it again, and {who} leads after {restarted:.1f} s; the rollout goes on",
-        writes=len(undisturbed),
-        beside="undisturbed: the same writes",
+        **as_undisturbed,
     )
     prove(
         scenario="the overlay ha: the leader's node is drained",
@@ -214,10 +212,8 @@ def test_two_replicas_lead_one_after_the_other_and_no_rollout_notices(
     )
     prove(
         scenario="the overlay ha: the leader's node dies in mid-rollout (SIGKILL, no kubelet)",
-        nodes="2 real",
         outcome=f"the other leads after {dead:.1f} s; the rollout goes on",
-        writes=len(undisturbed),
-        beside="undisturbed: the same writes",
+        **as_undisturbed,
     )
 
 
