@@ -23,7 +23,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cluster import audit
+from cluster import audit, bridge
 from cluster.part import Part
 
 from dsgitops.adapters.kubernetes.transport import connect
@@ -75,7 +75,7 @@ class ControlPlane:
             RuntimeError: A part ended, or did not answer in time; its last words are told.
         """
         if self.in_pods:
-            self._make_bridge()
+            bridge.make(self.bridge, f"{self.address}/32")
         self._write_files()
         self._run("etcd", self._etcd())
         self._run("apiserver", self._api_server())
@@ -92,7 +92,7 @@ class ControlPlane:
         for part in reversed(self.parts.values()):
             part.kill()
         if self.in_pods:
-            subprocess.run(["ip", "link", "del", self.bridge], check=False, capture_output=True)
+            bridge.remove(self.bridge)
 
     def wait_for_api(self) -> None:
         self._wait("apiserver", f"{self.url}/readyz")
@@ -140,14 +140,6 @@ class ControlPlane:
     @property
     def _services(self) -> str:
         return f"10.99.{self.index % 256}" if self.in_pods else "10.0.0"
-
-    def _make_bridge(self) -> None:
-        for command in (
-            ["link", "add", self.bridge, "type", "bridge"],
-            ["addr", "add", f"{self.address}/32", "dev", self.bridge],
-            ["link", "set", self.bridge, "up"],
-        ):
-            subprocess.run(["ip", *command], check=True, capture_output=True)
 
     @property
     def kubeconfig(self) -> Path:
@@ -287,12 +279,13 @@ class ControlPlane:
         self.wait_for_nodes()
         return names
 
-    def wait_for_nodes(self) -> None:
-        """Wait until every node is Ready and schedulable."""
+    def wait_for_nodes(self, *names: str) -> None:
+        """Wait until these are there, and every node is Ready and schedulable."""
         ends = time.monotonic() + READY_SECONDS_MAX
         while time.monotonic() < ends:
             nodes = self.call("GET", "/api/v1/nodes")["items"]
-            if all(_is_ready(each) for each in nodes):
+            there = {each["metadata"]["name"] for each in nodes}
+            if there.issuperset(names) and all(_is_ready(each) for each in nodes):
                 return
             time.sleep(0.2)
         raise RuntimeError(f"nodes are not ready:\n{self.parts['kwok'].last_words}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,12 +16,17 @@ from cluster.control_plane import index, running
 
 FAKE_NODES = 20
 REAL_NODES = 3
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, and a terminal that is closed."""
 
 
 def main() -> None:
     built = binaries.cached()
     built.build()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    asked = threading.Event()
+    for each in ENDS:
+        signal.signal(each, lambda *_: asked.set())
+    begun = time.monotonic()
     with ExitStack() as stack:
         plane = stack.enter_context(running(built, index=index(3)))
         plane.add_nodes(FAKE_NODES)
@@ -29,12 +36,15 @@ def main() -> None:
         else:
             stack.enter_context(real_node.joined(plane, REAL_NODES))
         nodes = f"{0 if lacking else REAL_NODES} real and {FAKE_NODES} fake nodes"
-        say(f"Kubernetes {built.minor} with {nodes} is up. Images that its real nodes have:")
+        say(
+            f"Kubernetes {built.minor} with {nodes} is up after"
+            f" {time.monotonic() - begun:.0f} s. Images that its real nodes have:"
+        )
         say("  registry.example/agent:1 to :4 (busybox)")
         say(f"  export KUBECONFIG={plane.kubeconfig}")
         say(f"  alias kubectl={built['kubectl']}")
         say("Ctrl-C stops it.")
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        asked.wait()
     say("stopped; nothing is left")
 
 

@@ -11,12 +11,12 @@ import shutil
 import signal
 import subprocess
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cluster import images
+from cluster import bridge, images
 from cluster.part import Part
 
 if TYPE_CHECKING:
@@ -56,14 +56,12 @@ def missing() -> str:
 def joined(plane: ControlPlane, count: int):
     """Let real nodes join for the block; they are Ready when it begins, and gone afterwards."""
     nodes = [RealNode(plane, number) for number in range(1, count + 1)]
-    try:
+    with ExitStack() as stack:
         for each in nodes:
+            stack.callback(each.stop)
             each.start()
-        plane.wait_for_nodes()
+        plane.wait_for_nodes(*(each.name for each in nodes))
         yield nodes
-    finally:
-        for each in nodes:
-            each.stop()
 
 
 @dataclass
@@ -108,7 +106,7 @@ class RealNode:
     def start(self) -> None:
         """Start containerd, bring it the images, and start the kubelet; returns at once then."""
         self.folder.mkdir()
-        self._make_bridge()
+        bridge.make(self.bridge, f"{self._network}.1/24")
         self._make_cgroups()
         self._write_files()
         self._run("containerd", [shutil.which("containerd"), "--config", "containerd.toml"])
@@ -133,14 +131,21 @@ class RealNode:
         self.parts["kubelet"].kill()
 
     def stop(self) -> None:
-        """Leave no process, mount, bridge or cgroup behind."""
+        """Leave no process, mount, bridge or cgroup behind.
+
+        Raises:
+            RuntimeError: Something is left all the same; it is named.
+        """
         for name in ("kubelet", "containerd"):
             if name in self.parts:
                 self.parts[name].kill()
         self._kill_shims()
         self._kill_cgroups()
-        self._unmount()
-        subprocess.run(["ip", "link", "del", self.bridge], check=False, capture_output=True)
+        for mount in self._mounts():
+            subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
+        bridge.remove(self.bridge)
+        if left := [*_shims_of(self.folder), *self._cgroups(), *self._mounts()]:
+            raise RuntimeError(f"{self.name} left behind: {', '.join(map(str, left))}")
 
     def _run(self, name: str, arguments: list[str]) -> None:
         part = Part(name, arguments, self.folder / f"{name}.log")
@@ -165,14 +170,6 @@ class RealNode:
                 return
         raise RuntimeError(f"containerd is not ready:\n{self.parts['containerd'].last_words}")
 
-    def _make_bridge(self) -> None:
-        for command in (
-            ["link", "add", self.bridge, "type", "bridge"],
-            ["addr", "add", f"{self._network}.1/24", "dev", self.bridge],
-            ["link", "set", self.bridge, "up"],
-        ):
-            subprocess.run(["ip", *command], check=True, capture_output=True)
-
     def _make_cgroups(self) -> None:
         for hierarchy in _hierarchies():
             made = hierarchy / self.cgroup
@@ -192,7 +189,7 @@ class RealNode:
     def _kill_cgroups(self) -> None:
         ends = time.monotonic() + STOP_SECONDS_MAX
         while time.monotonic() < ends:
-            left = [each for top in _hierarchies() for each in _below(top / self.cgroup)]
+            left = self._cgroups()
             for each in left:
                 for pid in (each / "cgroup.procs").read_text().split():
                     _kill(int(pid))
@@ -201,10 +198,13 @@ class RealNode:
                 return
             time.sleep(0.1)
 
-    def _unmount(self) -> None:
+    def _cgroups(self) -> list[Path]:
+        return [each for top in _hierarchies() for each in _below(top / self.cgroup)]
+
+    def _mounts(self) -> list[str]:
+        """Return what is mounted in the node's folder, the innermost first."""
         mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-        for mount in sorted((m for m in mounts if m.startswith(f"{self.folder}/")), reverse=True):
-            subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
+        return sorted((m for m in mounts if m.startswith(f"{self.folder}/")), reverse=True)
 
     # ------------------------------------------------------------------ what it is made of
 
@@ -247,6 +247,7 @@ state = "{self.folder}/state"
   sandbox_image = "{images.PAUSE}"
   restrict_oom_score_adj = true
   stream_server_port = "0"
+  netns_mounts_under_state_dir = true
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "{self.folder}/cni"
