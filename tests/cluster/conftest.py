@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from datetime import UTC, datetime
 
 import pytest
 from cluster import binaries, proof, real_node, shipped, shipped_image
@@ -14,13 +16,15 @@ POD_NODES = 2
 NODE_GRACE_SECONDS = 24
 """Instead of Kubernetes' 50: a dead node is waited for in some tests."""
 _workers = "PYTEST_XDIST_WORKER"
+_begun = pytest.StashKey[float]()
 
 
-def pytest_configure():
+def pytest_configure(config):
     proof.begin()
+    config.stash[_begun] = time.monotonic()
 
 
-def pytest_terminal_summary(terminalreporter):
+def pytest_terminal_summary(terminalreporter, exitstatus, config):
     """Print what was seen; the workers of a distributed run leave it to their controller."""
     if _workers in os.environ:
         return
@@ -28,8 +32,15 @@ def pytest_terminal_summary(terminalreporter):
     if rows:
         terminalreporter.section("what the end-to-end tests saw")
         terminalreporter.write_line(proof.table(rows))
-    if rows and proof.PAGE in os.environ:
-        proof.write(rows)
+    counts = {name: len(found) for name, found in terminalreporter.stats.items()}
+    whole = not exitstatus and not {"skipped", "deselected"} & counts.keys()
+    if rows and whole and proof.PAGE in os.environ:
+        minutes, seconds = divmod(round(time.monotonic() - config.stash[_begun]), 60)
+        proof.write(
+            rows,
+            f"One run of {counts['passed']} tests on Kubernetes {binaries.cached().minor},"
+            f" {os.cpu_count()} cores, {minutes} min {seconds} s, {datetime.now(UTC):%Y-%m-%d}.",
+        )
 
 
 @pytest.fixture

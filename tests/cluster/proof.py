@@ -11,7 +11,10 @@ from pathlib import Path
 ROWS = "PROOF_ROWS"
 """Where the workers of one run leave their rows; set by the run itself."""
 PAGE = "DSGITOPS_PROOF"
-"""The page to write the table into, between its two marks; unset: it is printed only."""
+"""The page to write the table into, between its two marks; unset: it is printed only.
+
+Only a whole run in which nothing failed is written: the table is of one run.
+"""
 BEGIN, END = "<!-- proof: begin -->", "<!-- proof: end -->"
 _HEADS = ("scenario", "nodes", "outcome", "detected after", "writes", "pods restarted", "beside it")
 
@@ -68,9 +71,9 @@ def table(rows: list[Row]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def write(rows: list[Row]) -> None:
-    """Put the table into the page that `DSGITOPS_PROOF` names."""
+def write(rows: list[Row], run: str) -> None:
+    """Put the table, and a sentence on the run, into the page that `DSGITOPS_PROOF` names."""
     page = Path(os.environ[PAGE])
     head, _, rest = page.read_text().partition(BEGIN)
     _, _, tail = rest.partition(END)
-    page.write_text(f"{head}{BEGIN}\n{table(rows)}\n{END}{tail}")
+    page.write_text(f"{head}{BEGIN}\n{table(rows)}\n\n{run}\n{END}{tail}")
