@@ -183,7 +183,9 @@ def after(fault: Fault | None, response: Response) -> Response:
     if fault.kind is Kind.LOST_AFTER:
         raise ClusterUnreachable("the connection to the API server died", landed=None)
     if fault.kind is Kind.TIMEOUT:
-        message = "Timeout: request did not complete within requested timeout"
+        message = (
+            "Timeout: request did not complete within requested timeout - context deadline exceeded"
+        )
         return answers.Refused(answers.status(504, "Timeout", message)).response()
     return response
 

@@ -41,6 +41,8 @@ class Cluster:
     """Let time pass until something holds (at most 2 minutes of the cluster's time)."""
     pass_time: Callable[[float], None]
     """Let so many seconds of the cluster's time pass."""
+    fence: Callable[[], None] = lambda: None
+    """Let time pass until the controller has got round to all that was changed until now."""
     rest: Callable[[], None] = lambda: None
     """Let time pass until nothing is left to happen by itself (where no controller runs: at once)."""
     join: Callable[[str, dict[str, str]], object] = lambda _name, _labels: None
@@ -52,6 +54,7 @@ class Cluster:
 
     def rest_briefly(self) -> None:
         """Give what should not happen a moment to happen, where nothing comes to rest."""
+        self.fence()
         self.pass_time(0.3)
 
     def call(self, method, path, body=None, *, media=JSON, accept=JSON, agent="other", **query):
@@ -64,6 +67,7 @@ class Cluster:
             query={key: str(value) for key, value in query.items()},
             headers={"Content-Type": media, "Accept": accept, "User-Agent": agent},
             body=data,
+            timeout=60.0,
         )
         response = self.transport.send(request)
         if "json" not in response.headers.get("content-type", ""):

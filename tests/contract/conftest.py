@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import pytest
 from contract.calm import Calm
-from contract.client import Cluster
+from contract.client import Cluster, manifest
 from contract.trouble import Real, simulated
 
 from dsgitops.adapters.kubernetes.transport import connect
@@ -120,7 +120,7 @@ def _simulated(world):
         namespace,
         settle,
         world.advance,
-        rest,
+        rest=rest,
         join=join,
         leave=world.remove_node,
         quota=quota,
@@ -139,8 +139,18 @@ def _real(plane):
             time.sleep(_STEP_SECONDS)
         return False
 
+    def fence():
+        """Wait until the controller has seen a DaemonSet that is newer than all it has to do."""
+        body = manifest(f"fence-{next(_numbers)}")
+        body["spec"]["template"]["spec"]["nodeSelector"] = {"no": "node"}
+        path = "/apis/apps/v1/namespaces/default/daemonsets"
+        place = f"{path}/{plane.call('POST', path, body)['metadata']['name']}"
+        assert settle(lambda: plane.call("GET", place)["status"].get("observedGeneration"))
+        plane.call("DELETE", place)
+
     def rest():
         """Wait until every DaemonSet is where its spec wants it, and nothing is written then."""
+        fence()
         seen, since = None, time.monotonic()
         ends = since + _SETTLE_SECONDS
         while time.monotonic() - since < _GRACE_SECONDS:
@@ -158,6 +168,7 @@ def _real(plane):
         namespace,
         settle,
         time.sleep,
+        fence,
         rest,
         join=lambda name, labels: plane.call("POST", "/api/v1/nodes", _node(name, labels)),
         leave=lambda name: plane.call("DELETE", f"/api/v1/nodes/{name}"),

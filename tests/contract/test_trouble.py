@@ -90,6 +90,23 @@ def test_a_forgotten_version_is_410_to_watch_to_list_and_to_page_and_a_list_star
     assert names == ["agent"]
 
 
+def test_a_write_that_is_not_answered_in_time_may_have_landed_and_is_asked_again(trouble):
+    cluster = trouble.cluster
+    cluster.create(idle())
+    assert cluster.settle(observed(cluster))
+    change = {"metadata": {"labels": {"seen": "late"}}}
+
+    with trouble.hanging():
+        answer = cluster.patch(change)  # the real one takes 34 s
+
+    assert (answer.status, answer.body["reason"]) == (504, "Timeout")
+    assert answer.body["message"] == (
+        "Timeout: request did not complete within requested timeout - context deadline exceeded"
+    )
+    assert cluster.settle(lambda: cluster.patch(change).status == 200)
+    assert cluster.get()["metadata"]["labels"]["seen"] == "late"
+
+
 # ---------------------------------------------------------------------------- who asks
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -55,6 +56,13 @@ class Simulated:
     def forget(self) -> None:
         """Forget all versions until now."""
         self.world.store.compact(self.world.store.version)
+
+    @contextmanager
+    def hanging(self):
+        """Let nothing that is written be answered in time."""
+        self.faults.add(Fault(kind=Kind.TIMEOUT, methods=("PATCH",)))
+        yield
+        self.faults.faults.clear()
 
     def reader(self) -> Cluster:
         """Return the cluster as an account sees it that may only read DaemonSets."""
@@ -123,6 +131,14 @@ class Real:
     def forget(self) -> None:
         """Compact etcd; a server that started just now has no older cache either."""
         self.plane.forget()
+
+    @contextmanager
+    def hanging(self):
+        """Stop etcd for the block: no write is answered in time."""
+        process = self.plane.parts["etcd"].process
+        process.send_signal(signal.SIGSTOP)
+        yield
+        process.send_signal(signal.SIGCONT)
 
     def reader(self) -> Cluster:
         """Return the cluster as a ServiceAccount sees it that may only read DaemonSets."""
