@@ -11,6 +11,7 @@ from adapters.forges import TOKEN, ForgeServer
 from adapters.sink import Sink
 from adapters.test_notify import Messenger
 from cluster.team import NODES
+from cluster.toll import watched
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_one_sentence_is_heard_everywhere(team, ears, prove):
     sink, messenger, forge = ears
     listen(team, sink, messenger, forge)
     first = team.commit(team.manifest(), message="first")
-    with team.agent() as agent:
+    with watched(team.plane, team.namespace) as tolls, team.agent() as agent:
         team.wait_until_good(first)
         greedy = {"requests": {"cpu": "64"}}
         bad = team.commit(team.manifest(resources=greedy), message="ask for 64 processors")
@@ -95,10 +96,11 @@ def test_one_sentence_is_heard_everywhere(team, ears, prove):
     (info,) = (name for name in samples if name.startswith("dsgitops_daemonset_info"))
     assert 'sync="Held"' in info
     assert f'namespace="{team.namespace}"' in info
+    assert tolls["agent"].there_and_back == "1 + 1"
     prove(
         scenario="a failing rollout heard by log, Event, metrics, Sentry, messenger and forge",
         nodes=f"{NODES} kwok",
         outcome="RolledBack, Unschedulable",
         writes=len(team.writes()),
-        restarted="1 + 1",
+        restarted=tolls["agent"].there_and_back,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,8 +17,6 @@ from cluster.team import team_on
 from cluster.toll import watched
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from cluster.team import Team
     from cluster.toll import Toll
 
@@ -152,7 +151,7 @@ def observed(team, name):
 
 def test_a_good_commit_goes_out_over_real_nodes_one_by_one(real_team, prove):
     first = real_team.commit(manifest(real_team, "agent"), message="good")
-    with real_team.agent() as agent:
+    with watched(real_team.plane, real_team.namespace) as tolls, real_team.agent() as agent:
         real_team.wait_until_good(first)
         before = real_team.fleet()
         second = real_team.commit(manifest(real_team, "agent", NEXT), message="second")
@@ -162,12 +161,14 @@ def test_a_good_commit_goes_out_over_real_nodes_one_by_one(real_team, prove):
         reasons = agent.reasons("agent")
     assert [pod.node for pod in after] == [pod.node for pod in before]
     assert all(pod.ready and pod.image == NEXT for pod in after)
+    toll = tolls["agent"]
+    assert (toll.most_taken, toll.restarts) == (1, NODES)
     prove(
         scenario="a good commit",
         nodes="3 real",
-        outcome=reasons[-1],
+        outcome=f"{reasons[-1]}; at most {toll.most_taken} taken at once",
         writes=len(real_team.writes()),
-        restarted="3",
+        restarted=str(toll.restarts),
     )
 
 
@@ -176,7 +177,7 @@ def test_a_kubelet_that_dies_in_mid_rollout_is_not_the_revisions_fault(
 ):
     real_team.settings = {"rollout": ROLLOUT | {"progressDeadline": "20s"}}
     first = real_team.commit(manifest(real_team, "agent"), message="good")
-    with real_team.agent() as agent:
+    with watched(real_plane, real_team.namespace) as tolls, real_team.agent() as agent:
         real_team.wait_until_good(first)
         second = real_team.commit(manifest(real_team, "agent", NEXT), message="second")
         updated = lambda: [pod for pod in real_team.fleet() if pod.ready and pod.image == NEXT]  # noqa: E731
@@ -184,6 +185,7 @@ def test_a_kubelet_that_dies_in_mid_rollout_is_not_the_revisions_fault(
         dead = next(node for node in real_plane.real_nodes if node.name != canary.node)
         dead.kill_kubelet()
         real_team.wait(lambda: len(updated()) == NODES - 1, "the living nodes are updated")
+        given_up = ready_since(real_plane, dead.name)
 
         dead.start_kubelet()
         real_team.wait_until_good(second)
@@ -192,13 +194,34 @@ def test_a_kubelet_that_dies_in_mid_rollout_is_not_the_revisions_fault(
     assert {pod.image for pod in real_team.fleet()} == {NEXT}
     assert "RollingBack" not in reasons
     assert not real_team.record().get("quarantine")
+    toll = tolls["agent"]
+    assert (toll.most_taken_beside(dead.name), toll.restarts) == (1, NODES)
+    if toll.most_taken > 1:  # the dead one's pod was asked to go before anybody knew
+        assert deletions(real_team)[-1] >= given_up
     prove(
         scenario="a kubelet dies in mid-rollout and comes back",
         nodes="3 real",
-        outcome=f"{'RolloutStalled, ' * ('RolloutStalled' in reasons)}{reasons[-1]}",
+        outcome=f"{'RolloutStalled, ' * ('RolloutStalled' in reasons)}{reasons[-1]};"
+        f" at most {toll.most_taken_beside(dead.name)} taken at once beside the dead one",
         writes=len(real_team.writes()),
-        restarted="3",
+        restarted=str(toll.restarts),
     )
+
+
+def ready_since(plane, name):
+    """Return when a node's condition Ready changed."""
+    conditions = plane.call("GET", f"/api/v1/nodes/{name}")["status"]["conditions"]
+    (ready,) = (each for each in conditions if each["type"] == "Ready")
+    return datetime.fromisoformat(ready["lastTransitionTime"])
+
+
+def deletions(team):
+    """Return when the agent deleted each pod, in order."""
+    return [
+        each.at
+        for each in team.plane.requests("dsgitops")
+        if each.verb == "delete" and each.changed and f"/{team.namespace}/pods/" in each.path
+    ]
 
 
 @pytest.mark.parametrize("name", BREAKS)
@@ -214,6 +237,7 @@ def test_a_broken_commit_is_judged_rolled_back_and_costs_only_its_own_pods(story
     after = {pod.node: pod.uid for pod in team.fleet(name)}
     assert [node for node in after if after[node] != seen.before[node]] == seen.bad_nodes
     assert len(seen.bad_nodes) == 1
+    assert (seen.toll.there_and_back, seen.toll.most_taken) == ("1 + 1", 1)
     assert team.revision(seen.good) == seen.kept | {"revision": 3}
     assert len([each for each in team.revisions() if each.startswith(f"{name}-")]) == 2
     (rollback,) = team.rollbacks(name)
@@ -223,5 +247,5 @@ def test_a_broken_commit_is_judged_rolled_back_and_costs_only_its_own_pods(story
         outcome=f"RolledBack, {failure}",
         detected=(rollback - seen.first_bad).total_seconds(),
         writes=len(team.writes(name)),
-        restarted="1 + 1",
+        restarted=seen.toll.there_and_back,
     )

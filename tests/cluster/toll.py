@@ -2,6 +2,9 @@
 
 A node is *taken* from the moment its pod is asked to go until a pod that was made since is ready
 there.  A pod that is not ready by itself takes nothing: that is not the rollout's hand.
+
+A watch that an outage ended is opened anew; what went meanwhile is taken for lost at one moment, so
+that an outage can make the count too high, but not too low.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import threading
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dsgitops.adapters.kubernetes.transport import connect
@@ -27,6 +30,12 @@ _WHOLE = {
     "resourceVersionMatch": "NotOlderThan",
 }  # fmt: skip
 _LONGEST_SECONDS = 3600.0
+_BEGINS_SECONDS = 60.0
+"""For the first answer of a machine that does much else."""
+_AGAIN_SECONDS = 0.1
+"""Between two tries to watch in an outage: no pod is made, ready and gone in so short a time."""
+_KINDS = frozenset({"ADDED", "MODIFIED", "DELETED"})
+_WHOLE_SAID = "k8s.io/initial-events-end"
 
 
 @dataclass
@@ -35,86 +44,181 @@ class Toll:
 
     taken: set[str] = field(default_factory=set)
     """Nodes without a ready pod, because theirs was deleted."""
-    most_taken: int = 0
+    together: set[frozenset[str]] = field(default_factory=set)
+    """The nodes that were taken at the same time, whenever one more was."""
     images: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Nodes that ever had a pod with this image."""
     first: dict[str, datetime] = field(default_factory=dict)
     """When the first pod with each image was made."""
-    made: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """UIDs of the pods that each node has had."""
+    made: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
+    """The pods that each node has had, in order: hash of the ControllerRevision by UID."""
+    whole: datetime | None = None
+    """When the last node that was taken had a ready pod again."""
+
+    @property
+    def most_taken(self) -> int:
+        """Nodes at once."""
+        return self.most_taken_beside()
+
+    def most_taken_beside(self, *dead: str) -> int:
+        """The same without nodes that were dead: a pod that was asked to go never does there."""
+        return max((len(nodes.difference(dead)) for nodes in self.together), default=0)
 
     @property
     def restarts(self) -> int:
         """Pods made beyond the first of each node."""
-        return sum(len(uids) - 1 for uids in self.made.values())
+        return sum(len(pods) - 1 for pods in self.made.values())
+
+    @property
+    def there_and_back(self) -> str:
+        """The restarts: `1 + 1` is one to another revision, and one to what the node had first."""
+        each_node = (list(pods.values()) for pods in self.made.values())
+        back = sum(hashes[1:].count(hashes[0]) for hashes in each_node)
+        return f"{self.restarts - back} + {back}"
 
     def note(self, kind: str, pod: dict) -> None:
-        node, uid = pod["spec"].get("nodeName"), pod["metadata"]["uid"]
-        if not node:
-            return  # not on a node yet: another event will say so
-        self.made[node].add(uid)
+        metadata, node = pod["metadata"], _node(pod)
+        self.made[node][metadata["uid"]] = metadata["labels"]["controller-revision-hash"]
         image = pod["spec"]["containers"][0]["image"]
         self.images[image].add(node)
-        self.first.setdefault(image, datetime.fromisoformat(pod["metadata"]["creationTimestamp"]))
-        if kind == "DELETED" or "deletionTimestamp" in pod["metadata"]:
+        self.first.setdefault(image, datetime.fromisoformat(metadata["creationTimestamp"]))
+        if kind == "DELETED" or "deletionTimestamp" in metadata:
             self._lose(node)
         elif _is_ready(pod):
-            self.taken.discard(node)
+            self._regain(node)
 
     def _lose(self, node: str) -> None:
         self.taken.add(node)
-        self.most_taken = max(self.most_taken, len(self.taken))
+        self.together.add(frozenset(self.taken))
+
+    def _regain(self, node: str) -> None:
+        if self.taken == {node}:
+            self.whole = datetime.now(UTC)
+        self.taken.discard(node)
 
 
 class Tolls(dict[str, Toll]):
     """The toll of each DaemonSet of a namespace, by name."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = threading.Event()
+        self._pods: dict[str, dict] = {}  # as they were last seen, by UID, until they are gone
+        self._found: dict[str, dict] | None = None  # the same, while a watch tells what is there
+
     def __missing__(self, name: str) -> Toll:
         return self.setdefault(name, Toll())
 
-    def read(self, lines: list[bytes]) -> None:
-        for line in lines:
-            event = json.loads(line)
-            owners = event["object"]["metadata"].get("ownerReferences")
-            if event["type"] in {"ADDED", "MODIFIED", "DELETED"} and owners:
-                self[owners[0]["name"]].note(event["type"], event["object"])
+    def begin(self) -> None:
+        """A watch is opened: what is there comes first, until it says that this was all."""
+        self._found = {}
+
+    def read(self, line: bytes) -> bool:
+        """Note an event; False: the watch cannot go on."""
+        event = json.loads(line)
+        kind, pod = event.get("type"), event.get("object", {})
+        if kind == "BOOKMARK" and _WHOLE_SAID in pod["metadata"].get("annotations", {}):
+            self._look_over()
+        elif kind in _KINDS and _owner(pod):
+            self._note(kind, pod)
+        return kind in {*_KINDS, "BOOKMARK"}
+
+    def _look_over(self) -> None:
+        """All that is there was told: what is not has gone meanwhile."""
+        found, self._found = self._found or {}, None
+        for pod in [pod for uid, pod in self._pods.items() if uid not in found]:
+            self._note("DELETED", pod)
+        for pod in found.values():
+            self._note("ADDED", pod)
+        self.begun.set()
+
+    def _note(self, kind: str, pod: dict) -> None:
+        lives = self._pods if self._found is None else self._found
+        lives[pod["metadata"]["uid"]] = pod
+        if kind == "DELETED":
+            del lives[pod["metadata"]["uid"]]
+        if self._found is None:
+            self[_owner(pod)].note(kind, pod)
 
 
 @contextmanager
-def watched(plane: ControlPlane, namespace: str) -> Iterator[Tolls]:
-    """Watch a namespace's pods for the block; a watch that ends early fails it."""
-    tolls, news, over = Tolls(), threading.Event(), threading.Event()
-    transport = connect(str(plane.kubeconfig))
-    request = Request(
-        method="GET",
-        path=f"/api/v1/namespaces/{namespace}/pods",
-        query=_WHOLE,
-        headers={"User-Agent": "toll"},
-        timeout=_LONGEST_SECONDS,
-    )
-    stream = transport.open(request, news.set)
+def watched(
+    plane: ControlPlane, namespace: str, *, through_outages: bool = False
+) -> Iterator[Tolls]:
+    """Watch a namespace's pods for the block; what keeps it from counting all of them fails it."""
+    tolls, watch = Tolls(), _Watch(plane, namespace, through_outages=through_outages)
     broke: list[str] = []
 
     def follow() -> None:
-        while not over.is_set():
-            news.wait(1)
-            news.clear()
-            tolls.read(stream.lines())
-            if stream.ended and not over.is_set():
-                broke.append("the watch ended: its counts are not whole")
-                return
+        try:
+            watch.follow(tolls)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the counts are not whole
+            broke.append(f"the watch broke, its counts are not whole: {error!r}")
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
     try:
+        tolls.begun.wait(_BEGINS_SECONDS)
         yield tolls
     finally:
-        over.set()
-        news.set()
+        watch.stop()
         thread.join(10)
-        stream.close()
-        transport.close()
     assert not broke, broke
+    assert not thread.is_alive(), "the watch did not end: its counts are not whole"
+
+
+class _Watch:
+    """A watch of the pods of one namespace, opened anew wherever an outage ends it."""
+
+    def __init__(self, plane: ControlPlane, namespace: str, *, through_outages: bool) -> None:
+        self._transport = connect(str(plane.kubeconfig))
+        self._through_outages = through_outages
+        self._news, self._over = threading.Event(), threading.Event()
+        self._request = Request(
+            method="GET",
+            path=f"/api/v1/namespaces/{namespace}/pods",
+            query=_WHOLE,
+            headers={"User-Agent": "toll"},
+            timeout=_LONGEST_SECONDS,
+        )
+
+    def follow(self, tolls: Tolls) -> None:
+        while not self._over.is_set():
+            self._follow_one(tolls)
+            assert self._through_outages or self._over.is_set(), "it ended"
+            self._over.wait(_AGAIN_SECONDS)
+
+    def _follow_one(self, tolls: Tolls) -> None:
+        tolls.begin()
+        stream = self._transport.open(self._request, self._news.set)
+        goes_on = True
+        while goes_on and not stream.ended and not self._over.is_set():
+            self._news.wait(1)
+            self._news.clear()
+            goes_on = all(tolls.read(line) for line in stream.lines())
+        stream.close()
+
+    def stop(self) -> None:
+        self._over.set()
+        self._news.set()
+        self._transport.close()
+
+
+def _owner(pod: dict) -> str:
+    """Return its DaemonSet's name; empty: it has none."""
+    owners = pod["metadata"].get("ownerReferences", [])
+    return next((each["name"] for each in owners if each["kind"] == "DaemonSet"), "")
+
+
+def _node(pod: dict) -> str:
+    """Return where it is, or is to be: the DaemonSet's controller names one node for each pod."""
+    if name := pod["spec"].get("nodeName"):
+        return name
+    affinity = pod["spec"]["affinity"]["nodeAffinity"]
+    (term,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    (field,) = (each for each in term["matchFields"] if each["key"] == "metadata.name")
+    (node,) = field["values"]
+    return node
 
 
 def _is_ready(pod: dict) -> bool:
