@@ -27,6 +27,8 @@ from cluster.town import (
 pytestmark = pytest.mark.timeout(400)  # the slow one waits for all of its nodes
 MANY = 15
 PROGRESS_SECONDS = 15
+APART_SECONDS = 10
+"""Two bad commits; the first is judged later: nobody is blamed by the clock for a minute."""
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,9 @@ def begin(town):
             lambda name=name: town.team.record(name).get("phase") == "Idle", f"{name} is good"
         )
     town.push(slow(town, SLOW), town.manifest("twice", BAD))
+    pushed = time.monotonic()
     town.wait(lambda: town.nodes_with("twice", BAD), "the canary has the first bad one")
+    time.sleep(max(0.0, pushed + APART_SECONDS - time.monotonic()))
     town.push(town.manifest("twice", WORSE))
 
 
@@ -232,12 +236,15 @@ def test_two_bad_commits_one_after_the_other_break_one_node_together(town, prove
     held = town.held("twice")
 
     toll = town.tolls["twice"]
-    assert "RolloutSuperseded" in town.agent.reasons("twice")
+    assert "RolloutSuperseded" in town.agent.reasons("twice"), "the first was still being judged"
+    _good, first, second = town.forward("twice")
+    apart = (second - first).total_seconds()
+    assert apart > APART_SECONDS - 2, "an agent looks at Git once a second"
     assert held["class"] == "ReadinessProbeFailed"
     assert toll.most_taken == 1
     assert len(toll.images[BAD] | toll.images[WORSE]) == 1
     assert town.nodes_with("twice", GOOD) == {f"town-{number}" for number in range(NODES)}
-    scenario = "two bad commits, the second while the first is on its canary"
+    scenario = f"two bad commits {apart:.0f} s apart, the first still on its canary"
     prove(**town.row("twice", scenario, bad=WORSE))
 
 
