@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from cluster.part import die_with_parent
+
 from dsgitops.adapters.git import address, revision
 from dsgitops.adapters.git.source import GitSource, Tracked
 
@@ -129,8 +131,9 @@ def wait_for_port(port: int, host: str = "127.0.0.1") -> None:
 def running(arguments: list[str], *, port: int, host: str = "127.0.0.1"):
     """A server process, until the block ends."""
     process = subprocess.Popen(
-        arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_ENVIRONMENT
-    )
+        arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_ENVIRONMENT,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - only sets a signal
+    )  # fmt: skip
     try:
         wait_for_port(port, host)
         yield
@@ -140,10 +143,12 @@ def running(arguments: list[str], *, port: int, host: str = "127.0.0.1"):
 
 
 @contextmanager
-def git_daemon(base: Path, host: str = "127.0.0.1"):
+def git_daemon(base: Path, host: str = "127.0.0.1", port: int = 0):
     """`git daemon` on an address of this machine; gives the URL of its base."""
-    port = free_port()
-    arguments = ["git", "daemon", "--export-all", "--reuseaddr", f"--base-path={base}"]
+    port = port or free_port()
+    programs = subprocess.check_output(["git", "--exec-path"], text=True).strip()
+    # Not `git daemon`: that is a parent of it, which when killed leaves it behind.
+    arguments = [f"{programs}/git-daemon", "--export-all", "--reuseaddr", f"--base-path={base}"]
     listen = [f"--listen={host}", f"--port={port}"]
     with running([*arguments, *listen, str(base)], port=port, host=host):
         yield f"git://{host}:{port}"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 from cluster.part import die_with_parent
-from git_repositories import Repository
+from git_repositories import Repository, git_daemon
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,6 +121,8 @@ class Team:
     """What differs from `SETTINGS`, and `source` for what differs in the source."""
     kubeconfig: Path | None = None
     """What the agent gets; None: the administrator's."""
+    url: str = ""
+    """Where its Git server has the repository (`serving`)."""
     repository: Repository = field(init=False)
     agents: list[Agent] = field(default_factory=list)
 
@@ -192,7 +194,7 @@ class Team:
 
     def _command(self) -> list[str]:
         config = self.folder / "dsgitops.yaml"
-        source = {"name": "agents", "url": str(self.repository.path), "interval": "1s"}
+        source = {"name": "agents", "url": self.url, "interval": "1s"}
         source["ref"] = {"branch": "main"}
         differs = dict(self.settings)
         source |= differs.pop("source", {})
@@ -316,10 +318,19 @@ class Team:
 
 @contextmanager
 def team_on(plane, folder, **options):
-    """A team with a namespace of its own for the block."""
+    """A team with a namespace and a Git server of its own for the block."""
     namespace = plane.make_namespace(f"team-{next(_numbers)}")
-    yield Team(plane, namespace, folder, **options)
+    with serving(Team(plane, namespace, folder, **options)) as team:
+        yield team
     plane.delete_namespace(namespace)
+
+
+@contextmanager
+def serving(team):
+    """Serve the team's repository on loopback for the block."""
+    with git_daemon(team.folder) as base:
+        team.url = f"{base}/{team.repository.path.name}"
+        yield team
 
 
 def every(seconds, holds):

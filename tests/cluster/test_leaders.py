@@ -228,7 +228,7 @@ def _seat(team, name, *, account=True, surroundings=None, **settings):
         kubeconfig=_account(team, name) if account else None,
         settings={"leaderElection": "on", **settings},
     )  # fmt: skip
-    seat.repository = team.repository
+    seat.repository, seat.url = team.repository, team.url
     return seat
 
 

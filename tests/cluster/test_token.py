@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 from adapters.sink import Sink
 from cluster import audit, real_node, shipped
-from cluster.team import NODES, Team
+from cluster.team import NODES, Team, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,7 +102,8 @@ def team(own_plane, tmp_path):
     authority = own_plane.folder / "certs-apiserver" / "apiserver.crt"
     (made.account / "ca.crt").write_text(authority.read_text())
     (made.account / "namespace").write_text(made.namespace)
-    return made
+    with serving(made):
+        yield made
 
 
 @pytest.fixture
