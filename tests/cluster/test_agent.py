@@ -65,8 +65,14 @@ def test_a_second_turn_over_what_is_in_sync_writes_nothing(team):
     ],
     ids=["client-side apply", "create", "another server-side manager"],
 )
-def test_an_object_of_another_client_is_adopted_without_a_restart_and_then_follows(team, born):
+def test_an_object_of_another_client_is_adopted_without_a_restart_and_then_follows(
+    team, born, prove, request
+):
     had = team.manifest(env=[{"name": "OLD", "value": "1"}, {"name": "KEPT", "value": "1"}])
+    template = had["spec"]["template"]
+    template["metadata"]["labels"] = {"app": "agent", "old": "1"}
+    template["spec"]["containers"].append({"name": "old", "image": "registry.example/old:1"})
+    template["spec"]["volumes"] = [{"name": "old", "emptyDir": {}}]
     team.kubectl(*born, given=had)
     team.wait(lambda: len(team.pods()) == NODES, "the pods are there")
     before, generation = team.pods(), team.live()["metadata"]["generation"]
@@ -82,8 +88,19 @@ def test_an_object_of_another_client_is_adopted_without_a_restart_and_then_follo
         second = team.commit(team.manifest(env=[{"name": "KEPT", "value": "1"}]))
         team.wait_until_good(second)
 
-    (container,) = team.live()["spec"]["template"]["spec"]["containers"]
+    template = team.live()["spec"]["template"]
+    (container,) = template["spec"]["containers"]
     assert container["env"] == [{"name": "KEPT", "value": "1"}]
+    assert "volumes" not in template["spec"]
+    assert template["metadata"]["labels"] == {"app": "agent"}
+    prove(
+        scenario=f"born by {request.node.callspec.id}, adopted; the next commit lacks an env, a"
+        " container, a volume and a label: they go",
+        nodes=f"{NODES} kwok",
+        outcome=team.record()["reason"],
+        writes=len(team.writes()),
+        restarted=f"0 by the adoption, {len(set(team.pods()) - set(before))} by the commit",
+    )
 
 
 def test_a_commit_that_no_node_can_hold_is_rolled_back_and_the_others_are_untouched(team):
