@@ -67,6 +67,15 @@ def grant(team: Team, objects: Iterable[dict]) -> None:
             team.kubectl("apply", "--server-side", "-f", "-", given=each)
 
 
+def kubeconfig_of_account(team: Team, path: Path) -> Path:
+    """Write a kubeconfig with a token of the account in the team's namespace, for an hour."""
+    token = team.kubectl("create", "token", ACCOUNT, "--duration=3600s").strip()
+    config = json.loads(team.plane.kubeconfig.read_text())
+    config["users"] = [{"name": "admin", "user": {"token": token}}]
+    path.write_text(json.dumps(config))
+    return path
+
+
 class Right(NamedTuple):
     """One thing that an account may do, or did."""
 

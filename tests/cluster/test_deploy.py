@@ -91,7 +91,7 @@ def identity(found):
 def test_the_agents_account_uses_every_right_that_is_shipped_and_lacks_none(team, tmp_path, prove):
     objects = shipped.rendered(team, shipped.own_namespace(team, tmp_path / "kustomize"))
     shipped.grant(team, objects)
-    team.kubeconfig = kubeconfig_of_account(team, tmp_path / "kubeconfig.json")
+    team.kubeconfig = shipped.kubeconfig_of_account(team, tmp_path / "kubeconfig.json")
 
     live_a_full_life(team)
 
@@ -110,15 +110,6 @@ def test_the_agents_account_uses_every_right_that_is_shipped_and_lacks_none(team
 
 OF_EVERYBODY = frozenset()
 """What any account may do and the agent does; nothing."""
-
-
-def kubeconfig_of_account(team, path):
-    """Write a kubeconfig with a token of the account that lasts ten minutes."""
-    token = team.kubectl("create", "token", "dsgitops", "--duration=600s").strip()
-    config = json.loads(team.plane.kubeconfig.read_text())
-    config["users"] = [{"name": "admin", "user": {"token": token}}]
-    path.write_text(json.dumps(config))
-    return path
 
 
 def live_a_full_life(team):
