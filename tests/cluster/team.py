@@ -269,12 +269,20 @@ class Team:
 
     def rollbacks(self, name: str = "") -> list[datetime]:
         """Return when the agent wrote the last good template back (`cluster.md` 2.1)."""
+        return self._wrote(name, forced=False)
+
+    def applies(self, name: str = "") -> list[datetime]:
+        """Return when the agent wrote what Git has."""
+        return self._wrote(name, forced=True)
+
+    def _wrote(self, name: str, *, forced: bool) -> list[datetime]:
         place = f"/{self.namespace}/daemonsets/{name}"
         return [
             each.ended
             for each in self.plane.requests("dsgitops")
             if each.verb == "patch" and each.changed and place in each.path
-            and "fieldManager=dsgitops&" in f"{each.path}&" and "force=true" not in each.path
+            and "fieldManager=dsgitops&" in f"{each.path}&"
+            and ("force=true" in each.path) == forced
         ]  # fmt: skip
 
     def _list(self, version: str, resource: str) -> list[dict]:

@@ -218,7 +218,7 @@ def ready_since(plane, name):
 def deletions(team):
     """Return when the agent deleted each pod, in order."""
     return [
-        each.at
+        each.ended
         for each in team.plane.requests("dsgitops")
         if each.verb == "delete" and each.changed and f"/{team.namespace}/pods/" in each.path
     ]

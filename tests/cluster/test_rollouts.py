@@ -237,7 +237,7 @@ def test_two_bad_commits_one_after_the_other_break_one_node_together(town, prove
 
     toll = town.tolls["twice"]
     assert "RolloutSuperseded" in town.agent.reasons("twice"), "the first was still being judged"
-    _good, first, second = town.forward("twice")
+    _good, first, second = town.team.applies("twice")
     apart = (second - first).total_seconds()
     assert apart > APART_SECONDS - 2, "an agent looks at Git once a second"
     assert held["class"] == "ReadinessProbeFailed"

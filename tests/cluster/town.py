@@ -15,7 +15,6 @@ from cluster.toll import watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
     from pathlib import Path
 
     from cluster.control_plane import ControlPlane
@@ -104,16 +103,6 @@ class Town:
     def deletes(self, name: str) -> int:
         """Return how many pods the agent deleted."""
         return len([verb for verb, _ in self.team.writes(name) if verb == "delete"])
-
-    def forward(self, name: str) -> list[datetime]:
-        """Return when the agent wrote what Git has."""
-        place = f"/{self.team.namespace}/daemonsets/{name}?"
-        return [
-            each.at
-            for each in self.team.plane.requests("dsgitops")
-            if each.verb == "patch" and each.changed and place in each.path
-            and "fieldManager=dsgitops&" in f"{each.path}&" and "force=true" in each.path
-        ]  # fmt: skip
 
     def verb(self, *arguments: str, code: int = 0) -> str:
         """Run a verb of the CLI as a person does."""
