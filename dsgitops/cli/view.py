@@ -46,7 +46,7 @@ class View:
         started = self.record.started if self.record else None
         return Situation(
             desired=None,
-            observed=Observed(
+            seen=Observed(
                 live=self.live,
                 revisions=self.revisions,
                 pods=self.pods or (),

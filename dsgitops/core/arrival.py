@@ -175,7 +175,7 @@ def adopt(s: Situation) -> Decision | None:
     if no:
         return no
     record = Record(source=content.source, path=content.path, uid=s.live.uid)
-    seen = Situation(desired=content, observed=s.observed, given=record, now=s.now)
+    seen = Situation(desired=content, seen=s.seen, given=record, now=s.now)
     if eligible_nodes(s.live, s.observed.nodes):
         if not s.observed.followed:
             return look_closer(s, "Looking at its pods before taking it over.")

@@ -42,7 +42,7 @@ from dsgitops.core.rollout import (
     pause_native,
     supersede,
 )
-from dsgitops.core.situation import Situation, one_for_each_template
+from dsgitops.core.situation import Situation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,8 +92,7 @@ def decide(
         record: What we remember; None before adoption.
         now: The time, aware.
     """
-    seen = one_for_each_template(observed, record)
-    situation = Situation(desired=desired, observed=seen, given=record, now=now)
+    situation = Situation(desired=desired, seen=observed, given=record, now=now)
     for rule in RULES:
         decision = rule(situation)
         if decision is not None:

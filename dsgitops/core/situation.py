@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dsgitops.core import bodies, difference, ownership
 from dsgitops.core import record as records
 from dsgitops.core.budget import View
-from dsgitops.core.health import Question, judge, live_revisions, target_revision
+from dsgitops.core.health import Question, judge, live_revisions
 from dsgitops.core.leftovers import leftovers
 from dsgitops.core.model import Desired, Phase, Policy, Suspend, strategy_of
 from dsgitops.core.record import LastGood, Record
@@ -33,7 +33,8 @@ class Situation:
     """The arguments of `decide`, and what follows from them."""
 
     desired: Desired | Unreadable | None
-    observed: Observed
+    seen: Observed
+    """What the cluster shows, as found; rules read `observed`."""
     given: Record | None
     """The record as found; rules read `record`."""
     now: datetime
@@ -41,7 +42,7 @@ class Situation:
     @cached_property
     def live(self) -> Live:
         """The live object; only asked for by rules that come after `recreate`."""
-        live = self.observed.live
+        live = self.seen.live
         assert live is not None, "no rule after `recreate` runs without a live object"
         return live
 
@@ -88,8 +89,33 @@ class Situation:
 
     @cached_property
     def target(self) -> Revision | None:
-        """The revision whose template is the live one; None until the controller made it."""
-        return target_revision(self.live, self.observed.revisions)
+        """The revision whose template is the live one; None until the controller made it.
+
+        Of several, the one that last good names, else the newest (`health.live_revisions`).
+        """
+        good = self.given.last_good.hash if self.given and self.given.last_good else ""
+        return max(self._alike, key=lambda each: (each.hash == good, each.number), default=None)
+
+    @cached_property
+    def _alike(self) -> list[Revision]:
+        live = self.seen.live
+        return live_revisions(live, self.seen.revisions) if live is not None else []
+
+    @cached_property
+    def observed(self) -> Observed:
+        """What the cluster shows: the revisions of the live template, and their pods, as one."""
+        target = self.target
+        others = {each.hash for each in self._alike if target and each.hash != target.hash}
+        if target is None or not others:
+            return self.seen
+        return replace(
+            self.seen,
+            revisions=tuple(each for each in self.seen.revisions if each.hash not in others),
+            pods=tuple(
+                replace(pod, hash=target.hash) if pod.hash in others else pod
+                for pod in self.seen.pods
+            ),
+        )
 
     @cached_property
     def good_revision(self) -> Revision | None:
@@ -397,28 +423,6 @@ class Situation:
             for copy in copies
             if copy is not None
         )
-
-
-def one_for_each_template(observed: Observed, record: Record | None) -> Observed:
-    """Take revisions that differ in nothing but their bytes for one, and their pods for its.
-
-    The one that last good names stays, else the newest (`health.live_revisions`).
-    """
-    if observed.live is None or len(observed.revisions) < 2:
-        return observed
-    same = live_revisions(observed.live, observed.revisions)
-    if len(same) < 2:
-        return observed
-    good = record.last_good.hash if record is not None and record.last_good else ""
-    kept = max(same, key=lambda each: (each.hash == good, each.number))
-    others = {each.hash for each in same} - {kept.hash}
-    return replace(
-        observed,
-        revisions=tuple(each for each in observed.revisions if each.hash not in others),
-        pods=tuple(
-            replace(pod, hash=kept.hash) if pod.hash in others else pod for pod in observed.pods
-        ),
-    )
 
 
 def read_suspend(text: str) -> Suspend:

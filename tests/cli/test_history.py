@@ -6,6 +6,8 @@ import pytest
 import yaml
 from stage import PATH, Stage, daemonset
 
+from dsgitops.ports import Request
+
 
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory):
@@ -23,6 +25,29 @@ def lived(tmp_path_factory):
     stage.settle()
     stage.bad = stage.commit({PATH: daemonset(tag="2-never-ready")}, "bad")
     stage.play_until_phase("Held")
+    yield stage
+    stage.close()
+
+
+@pytest.fixture
+def upgraded(tmp_path):
+    """A DaemonSet whose template a newer control plane wrote once more, in other bytes."""
+    stage = Stage(tmp_path)
+    history = stage.world.controller.history
+    history.null_times = True
+    stage.first = stage.commit({PATH: daemonset()})
+    stage.settle()
+    history.null_times = False
+    stage.world.api.handle(
+        Request(
+            method="PATCH",
+            path="/apis/apps/v1/namespaces/logging/daemonsets/agent",
+            headers={"content-type": "application/merge-patch+json"},
+            body=b'{"metadata": {"labels": {"seen": "newer"}}}',
+        )
+    )
+    stage.play(10)
+    assert len(stage.world.revisions("logging", "agent")) == 2
     yield stage
     stage.close()
 
@@ -91,3 +116,13 @@ def test_without_names_every_managed_daemonset_has_its_own_list(lived):
 
     assert ran.code == 0
     assert ran.out.startswith("REVISION")
+
+
+def test_revisions_that_differ_in_their_bytes_alone_are_one_and_it_is_no_way_back(upgraded):
+    (item,) = upgraded.run("history", "logging/agent", "-o", "json").json["items"]
+    back = upgraded.run("rollback", "logging/agent", "--yes")
+
+    assert (item["revision"], item["outcome"]) == (1, "current")
+    assert item["commit"].endswith(upgraded.first)
+    assert back.code == 2
+    assert "is on revision 1 already" in back.err
