@@ -43,11 +43,7 @@ class NoDesk:
     """`ports.Desk` where no channel is configured."""
 
     def hand(
-        self,
-        ref: Ref,
-        record: Record | None,
-        now: datetime,
-        revisions: tuple[Revision, ...] = (),
+        self, ref: Ref, record: Record | None, now: datetime, revisions: tuple[Revision, ...]
     ) -> None:
         """Nobody is told."""
 

@@ -302,11 +302,7 @@ class Desk(Protocol):
     """Where alerts that stand in records are handed in, and their delivery is confirmed."""
 
     def hand(
-        self,
-        ref: Ref,
-        record: Record | None,
-        now: datetime,
-        revisions: tuple[Revision, ...] = (),
+        self, ref: Ref, record: Record | None, now: datetime, revisions: tuple[Revision, ...]
     ) -> frozenset[str] | None:
         """Take the alerts of a record as the cluster has it; never blocks.
 

@@ -194,11 +194,7 @@ class Outbox:
     # -- ports.Desk
 
     def hand(
-        self,
-        ref: Ref,
-        record: Record | None,
-        now: datetime,
-        revisions: tuple[Revision, ...] = (),
+        self, ref: Ref, record: Record | None, now: datetime, revisions: tuple[Revision, ...]
     ) -> frozenset[str]:
         """See `ports.Desk`."""
         if record is None or not (record.alerts or ref in self._drawers):
