@@ -25,6 +25,8 @@ def pytest_configure():
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session):
+    if _is_real:
+        ending.finish()
     if session.config.pluginmanager.hasplugin("dsession"):
         ending.pass_on()
 

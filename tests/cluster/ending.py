@@ -21,9 +21,18 @@ def listen() -> None:
 
 def _interrupt(number, _frame):
     _asked.append(number)
-    for each in (signal.SIGTERM, signal.SIGINT):  # execnet interrupts a slow worker once more
-        signal.signal(each, lambda *_: None)
+    signal.signal(signal.SIGINT, _go_on)  # execnet interrupts a slow worker once more
+    finish()
     raise KeyboardInterrupt
+
+
+def finish() -> None:
+    """Let no SIGTERM interrupt the end of a run."""
+    signal.signal(signal.SIGTERM, _go_on)
+
+
+def _go_on(*_):
+    pass
 
 
 def pass_on() -> None:
