@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from dsgitops.ports import Polled
 
 BREATH_SECONDS = 0.02
-"""After being woken: what comes in a burst (the pods of a fleet) is looked at once."""
+"""From one turn to the next: what comes in a burst (the pods of a fleet) is looked at once.  After
+a longer rest a turn comes at once."""
 UNSEEN_SECONDS_MAX = 10.0
 """`--once` gives up on a cluster that it cannot list by then."""
 LAST_WORDS_SECONDS = 2.0
@@ -91,7 +92,7 @@ class Runtime:
             look = self.agent.turn() if self._decides() else self._stand_by(now)
             self._complete()
             if self.woken.wait(self._pause(look)):
-                self.stopping.wait(BREATH_SECONDS)
+                self.stopping.wait(self._breath())
         self._stop()
 
     def _decides(self) -> bool:
@@ -197,6 +198,10 @@ class Runtime:
         renewal = None if self.dry_run else self.lease.next_timer(now)
         seconds = [(at - now).total_seconds() for at in (look, renewal) if at is not None]
         return max(0.0, min([IDLE_SECONDS_MAX, *seconds]))
+
+    def _breath(self) -> float:
+        """Return for how long to wait yet, in seconds, when woken now."""
+        return max(0.0, self.turned + BREATH_SECONDS - self.agent.clock.monotonic())
 
     def _stop(self) -> None:
         self.polls.stop(timeout=2.0)
