@@ -80,6 +80,8 @@ class Agent:
     """DaemonSets that count for `maxConcurrentRollouts`."""
     waiting: set[Ref] = field(default_factory=set)
     """DaemonSets that wait for something, maybe for another's rollout."""
+    followed: frozenset[Ref] = frozenset()
+    """DaemonSets whose pods and Events were asked for."""
 
     def turn(self) -> datetime | None:
         """Take in what is new, tend what it matters to; return when to look again at the latest.
@@ -97,7 +99,7 @@ class Agent:
             self.again -= set(todo)
             for ref in todo:
                 self._tend_safely(ref, now)
-            self.cluster.follow(self._followed())
+            self._follow()
             self.again |= self.cluster.pump(now)
         self.intake.tell_read(self.voice, now, settled=not (self.again or self.busy))
         return self._next(now)
@@ -108,8 +110,14 @@ class Agent:
             self.again |= self.intake.take(polled, self.voice)
         self.again |= self.cluster.pump(now) | self.desk.arrived()
 
-    def _followed(self) -> frozenset[Ref]:
-        return frozenset(ref for ref, decision in self.decisions.items() if decision.follow)
+    def _follow(self) -> None:
+        """Ask for the pods of what rolls out.  A rollout's first write goes before their lists."""
+        self.followed = frozenset(
+            ref
+            for ref, decision in self.decisions.items()
+            if decision.follow and (ref in self.followed or ref not in self.busy)
+        )
+        self.cluster.follow(self.followed)
 
     def _tend_safely(self, ref: Ref, now: datetime) -> None:
         try:
@@ -186,13 +194,16 @@ class Agent:
 
     def _collect(self, now: datetime) -> None:
         """Take in how actions went: each is followed by another look."""
-        for done in self.hands.finished():
+        finished = self.hands.finished()
+        for done in finished:
             self.busy.discard(done.ref)
             if done.error is None:
                 self.faults.pop(done.ref, None)
                 self.again.add(done.ref)
             else:
                 self._went_wrong(done, now)
+        if finished:
+            self._follow()  # a write that failed may have landed
 
     def _went_wrong(self, done: Done, now: datetime) -> None:
         error = done.error
