@@ -48,8 +48,8 @@ class Told:
 
     @property
     def cut_off(self) -> bool:
-        """Whether it was a write whose client went before the answer: it may have landed."""
-        return self.writes and self.code == 504
+        """Whether it was a write whose client, or whose etcd, went meanwhile: it may have landed."""
+        return self.writes and self.code >= 500
 
     @property
     def acts(self) -> bool:

@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -297,6 +298,26 @@ class Team:
             (each.verb, each.path)
             for each in self.plane.requests("dsgitops")
             if each.writes and any(place in each.path for place in places)
+        ]
+
+    def changes(self) -> list[str]:
+        """Return the agents' writes that took effect, without the random names in them.
+
+        Kubernetes' own controller writes the same object, so that one or another write of ours
+        meets a conflict and comes again: such tries changed nothing.
+        """
+        sent = [
+            each
+            for each in self.plane.requests("dsgitops")
+            if (each.changed or each.cut_off)
+            and re.search(f"/{self.namespace}/(daemonsets|pods)/", each.path)
+        ]
+        paths = [(each.verb, each.path) for each in sent]
+        # What was cut off took effect where nobody had to send it again; a pod goes only once.
+        return [
+            each.change
+            for at, each in enumerate(sent)
+            if (each.changed and each.verb != "delete") or paths[at] not in paths[at + 1 :]
         ]
 
     # ------------------------------------------------------------------ waiting

@@ -8,7 +8,6 @@ doing nothing goes on beside the kills, for teams of their own.
 from __future__ import annotations
 
 import json
-import re
 import signal
 import time
 import urllib.request
@@ -122,7 +121,7 @@ class Story:
 
     def ending(self) -> Ending:
         """Return what is left of it."""
-        team, record, writes = self.team, self.team.record(), _changes(self.team)
+        team, record, writes = self.team, self.team.record(), self.team.changes()
         _created, forward, *_ = (at for at, each in enumerate(writes) if "force=true" in each)
         fleet = team.fleet()
         return Ending(
@@ -135,27 +134,6 @@ class Story:
             most_taken=self.tolls["agent"].most_taken,
             writes=tuple(writes[forward:]),
         )
-
-
-def _changes(team):
-    """Return the writes of agents that took effect, without the random names in them.
-
-    Kubernetes' own controller writes the same object, so that one or another write of ours meets
-    a conflict and comes again: such tries changed nothing.
-    """
-    sent = [
-        each
-        for each in team.plane.requests("dsgitops")
-        if (each.changed or each.cut_off)
-        and re.search(f"/{team.namespace}/(daemonsets|pods)/", each.path)
-    ]
-    told = [each.change for each in sent]
-    # What was cut off took effect where nobody had to send it again.
-    return [
-        what
-        for at, (each, what) in enumerate(zip(sent, told, strict=True))
-        if each.changed or what not in told[at + 1 :]
-    ]
 
 
 def _stories(stack, plane, folder, count, **options):

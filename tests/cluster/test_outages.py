@@ -7,16 +7,22 @@ other must be rolled back, and no pod is restarted that would not have been with
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import combinations
 
 import pytest
 from cluster.fake_kubelet import kubelets_on
 from cluster.team import NODES, SETTINGS, team_on
+from cluster.toll import watched
 
 ROLLOUT = SETTINGS["rollout"] | {"canary": {"nodes": 1, "bakeTime": "5s"}}
 OVER_SECONDS = 240.0
 """For all that follows an outage; nodes may be silent for a while, and deadlines stand still."""
 OLD, NEW = "registry.example/agent:1", "registry.example/agent:2"
+RECORD = "fieldManager=dsgitops-record"
+SAID_OF_OUTAGES = {"ClusterUnreachable", "RolloutStalled", "RolloutProgressing", "RollingBack"}
+"""That the cluster, or nodes, cannot be seen; then, once more, what is going on."""
 GREEDY = {"requests": {"cpu": "64"}}
 """More than a node has."""
 
@@ -69,6 +75,16 @@ class Ending:
     images: tuple[str, ...]
     replaced: int
     """Nodes whose pod is another one than before the commit."""
+    restarts: str
+    """Pods made there and back, by the events of a watch."""
+    most_taken: int
+    """Nodes at once."""
+    writes: tuple[str, ...] = field(compare=False)
+    """What its agent wrote but for the record, in order."""
+    records: int = field(compare=False)
+    """How often it wrote the record."""
+    reasons: tuple[str, ...] = field(compare=False)
+    """What it said."""
 
 
 @dataclass
@@ -79,10 +95,12 @@ class Story:
     bad: Ending
     hit: str
     """Where the two were when it happened."""
-    reasons: list[str]
-    """Of the good commit."""
     seconds: float
     """From the commit to the end of both."""
+
+    @property
+    def records(self) -> int:
+        return self.good.records + self.bad.records
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +122,11 @@ def tell(plane, folder, outage):
     with (
         team_on(plane, folder / "good", **options) as good,
         team_on(plane, folder / "bad", **options) as bad,
+        watched(plane, good.namespace, through_outages=True) as good_tolls,
+        watched(plane, bad.namespace, through_outages=True) as bad_tolls,
     ):
         first = {team.namespace: team.commit(team.manifest()) for team in (good, bad)}
-        with good.agent() as agent, bad.agent():
+        with good.agent(), bad.agent():
             for team in (good, bad):
                 team.wait(lambda team=team: is_good(team, first[team.namespace]), "it is good")
             before = {team.namespace: set(team.pods()) for team in (good, bad)}
@@ -114,25 +134,24 @@ def tell(plane, folder, outage):
             second = good.commit(good.manifest(image=NEW))
             wait_for_phase(good, "Canary")
             bad.commit(bad.manifest(image=NEW, resources=GREEDY))
-            phase = wait_for_phase(bad, "Canary", "RollingBack")
+            wait_for_phase(bad, "Canary", "RollingBack")
+            hit = " and ".join(team.record()["phase"] for team in (good, bad))
             outage(plane)
             plane.wait_for_api()
 
             good.wait(lambda: is_good(good, second), "the good commit is out", within=OVER_SECONDS)
             bad.wait(lambda: is_held(bad), "the bad commit is rolled back", within=OVER_SECONDS)
-            return Story(
-                *(ending(team, before[team.namespace]) for team in (good, bad)),
-                hit=f"Canary and {phase}",
-                reasons=agent.reasons("agent"),
-                seconds=time.monotonic() - begun,
-            )
+            seconds = time.monotonic() - begun
+        tolls = {good.namespace: good_tolls, bad.namespace: bad_tolls}
+        ends = (
+            ending(team, before[team.namespace], tolls[team.namespace]["agent"])
+            for team in (good, bad)
+        )
+        return Story(*ends, hit=hit, seconds=seconds)
 
 
 def wait_for_phase(team, *phases):
-    return team.wait(
-        lambda: next((each for each in phases if team.record().get("phase") == each), None),
-        f"it is in {phases}",
-    )
+    team.wait(lambda: team.record().get("phase") in phases, f"it is in {phases}")
 
 
 def is_good(team, commit):
@@ -145,8 +164,9 @@ def is_held(team):
     return team.record()["phase"] == "Held" and team.all_ready() and team.numbered_anew()
 
 
-def ending(team, before):
-    fleet, live, record = team.fleet(), team.live(), team.record()
+def ending(team, before, toll):
+    fleet, live, record, changes = team.fleet(), team.live(), team.record(), team.changes()
+    writes = tuple(each for each in changes if RECORD not in each)
     return Ending(
         phase=record["phase"],
         held=tuple(each["class"] for each in record.get("quarantine", [])),
@@ -154,6 +174,11 @@ def ending(team, before):
         generation=live["metadata"]["generation"],
         images=tuple(pod.image for pod in fleet),
         replaced=len(before - {pod.uid for pod in fleet}),
+        restarts=toll.there_and_back,
+        most_taken=toll.most_taken,
+        writes=writes,
+        records=len(changes) - len(writes),
+        reasons=tuple(team.agents[-1].reasons("agent")),
     )
 
 
@@ -163,7 +188,23 @@ def undisturbed(plane, tmp_path_factory):
     assert (told.good.images, told.good.replaced) == ((NEW,) * NODES, NODES)
     assert (told.bad.images, told.bad.replaced) == ((OLD,) * NODES, 1)
     assert told.bad.held == ("Unschedulable",)
+    assert (told.good.restarts, told.good.most_taken) == (f"{NODES} + 0", 1)
+    assert (told.bad.restarts, told.bad.most_taken) == ("1 + 1", 1)
     return told
+
+
+def assert_same_writes(told, calm, *, unnoted):
+    """What changed is the same; the record is written once more only for what was said once more.
+
+    An API server that is killed notes no more what it has just carried out (`unnoted`): that it
+    landed, and once, is in the generation and in the pods.
+    """
+    lacks = len(calm.writes) - len(told.writes)
+    assert 0 <= lacks <= unnoted, told.writes
+    assert told.writes in set(combinations(calm.writes, len(told.writes))), "in the same order"
+    more = Counter(told.reasons) - Counter(calm.reasons)
+    assert set(more) <= SAID_OF_OUTAGES
+    assert told.records <= calm.records + more.total()
 
 
 @pytest.mark.timeout(600)
@@ -175,12 +216,21 @@ def test_an_outage_in_mid_rollout_changes_neither_a_good_ending_nor_a_bad_one(
 
     assert told.good == undisturbed.good
     assert told.bad == undisturbed.bad
-    assert "RollingBack" not in told.reasons
+    unnoted = 1 if OUTAGES[scenario] is kill_api_server else 0
+    assert_same_writes(told.good, undisturbed.good, unnoted=unnoted)
+    assert_same_writes(told.bad, undisturbed.bad, unnoted=unnoted)
+    assert "RollingBack" not in told.good.reasons
+    both = (told.good, told.bad)
+    more = told.records - undisturbed.records
     prove(
         scenario=f"{scenario} in mid-rollout",
         nodes=f"{NODES} fake",
-        outcome=f"the good commit {told.reasons[-1]}, the bad one RolledBack, {told.bad.held[0]}",
-        restarted=f"{NODES}; 1 + 1",
-        beside=f"undisturbed: the same revisions and pods, {undisturbed.seconds:.0f} s instead of"
+        outcome=f"hit in {told.hit}: the good commit {told.good.reasons[-1]}, the bad one"
+        f" {told.bad.reasons[-1]}, {told.bad.held[0]}; at most {told.good.most_taken} and"
+        f" {told.bad.most_taken} taken at once",
+        writes=told.records + sum(len(each.writes) for each in both),
+        restarted=f"{told.good.restarts}; {told.bad.restarts}",
+        beside=f"undisturbed: the same writes ({more:+} of the record, for what the outage made"
+        f" the agents say), revisions and pods, {undisturbed.seconds:.0f} s instead of"
         f" {told.seconds:.0f} s",
     )

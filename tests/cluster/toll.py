@@ -154,6 +154,7 @@ def watched(
             watch.follow(tolls)
         except Exception as error:  # noqa: BLE001 - whatever it is, the counts are not whole
             broke.append(f"the watch broke, its counts are not whole: {error!r}")
+            tolls.begun.set()
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
