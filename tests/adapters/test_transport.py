@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import yaml
+from kubernetes.client import configuration
 from kubernetes.config import incluster_config
 
 from dsgitops.adapters.kubernetes import transport as module
@@ -123,6 +124,20 @@ def test_a_request_carries_query_token_and_asks_for_gzip(server, tmp_path):
     assert (command, path) == ("GET", "/apis/apps/v1/daemonsets?limit=2")
     assert headers["authorization"] == "Bearer first"
     assert headers["accept-encoding"] == "gzip"
+
+
+def test_proxies_are_looked_for_at_the_start_and_not_for_each_request(
+    server, tmp_path, monkeypatch
+):
+    server.answer = lambda handler, _: say(handler)
+    looked = []
+    transport = to(server, tmp_path)
+    monkeypatch.setattr(configuration, "getproxies", lambda: looked.append("again") or {})
+
+    transport.send(GET)
+
+    assert len(server.seen) == 1
+    assert not looked
 
 
 def test_a_compressed_answer_is_read(server, tmp_path):

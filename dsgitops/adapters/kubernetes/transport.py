@@ -451,6 +451,8 @@ def _pool_of(access: Access) -> urllib3.PoolManager:
 
     access.configuration.keep_alive = True  # so that the kernel notices a dead peer
     access.configuration.connection_pool_maxsize = 8
+    # Settled here: else the package looks through the whole environment for each request.
+    access.configuration.proxy = access.configuration.proxy
     pool: urllib3.PoolManager = RESTClientObject(access.configuration).pool_manager
     return pool
 
