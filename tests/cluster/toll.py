@@ -54,6 +54,8 @@ class Toll:
     """The pods that each node has had, in order: hash of the ControllerRevision by UID."""
     whole: datetime | None = None
     """When the last node that was taken had a ready pod again."""
+    _ready: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """UIDs of each node's ready pods that nobody asked to go."""
 
     @property
     def most_taken(self) -> int:
@@ -82,10 +84,14 @@ class Toll:
         image = pod["spec"]["containers"][0]["image"]
         self.images[image].add(node)
         self.first.setdefault(image, datetime.fromisoformat(metadata["creationTimestamp"]))
-        if kind == "DELETED" or "deletionTimestamp" in metadata:
-            self._lose(node)
-        elif _is_ready(pod):
+        going = kind == "DELETED" or "deletionTimestamp" in metadata
+        if going or not _is_ready(pod):
+            self._ready[node].discard(metadata["uid"])
+        else:
+            self._ready[node].add(metadata["uid"])
             self._regain(node)
+        if going and not self._ready[node]:  # else its successor has come before it was gone
+            self._lose(node)
 
     def _lose(self, node: str) -> None:
         self.taken.add(node)
