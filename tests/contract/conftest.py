@@ -40,9 +40,12 @@ def trouble(request, tmp_path):
         yield Real(plane, cluster, tmp_path)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def own_plane(request):
-    """A real control plane for what disturbs others; it has no nodes."""
+    """A real control plane for what disturbs others; it has no nodes.
+
+    Of the module alone: those of `tests/cluster` have the same ports in this worker.
+    """
     with _plane(request, 1) as plane:
         yield plane
 
