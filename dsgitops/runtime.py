@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING
@@ -32,6 +33,9 @@ UNSEEN_SECONDS_MAX = 10.0
 """`--once` gives up on a cluster that it cannot list by then."""
 LAST_WORDS_SECONDS = 2.0
 """For Events that are not written yet when the agent ends."""
+SWITCH_SECONDS = 0.001
+"""For how long a turn may compute while a write has its answer to read.  Python's own 5 ms pass
+several times in each write, and a write takes 3."""
 IDLE_SECONDS_MAX = 1.0
 """A turn comes at least so often: clocks that jump, and watches that fell silent, are noticed."""
 
@@ -83,6 +87,7 @@ class Runtime:
 
     def run(self) -> None:
         """Turn until `stopping` is set; then finish what is in flight."""
+        sys.setswitchinterval(SWITCH_SECONDS)
         self.polls.start()
         while not self.stopping.is_set():
             self.woken.clear()
