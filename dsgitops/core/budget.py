@@ -119,7 +119,7 @@ def _key(uid: str, node: str) -> bytes:
 
 def canary(view: View) -> Canary:
     """Return how far the canary is; with `nodes: 0`, or on one node, it is over at once."""
-    wanted = min(view.policy.canary_nodes, max(len(_usable(view)) - 1, 0))
+    wanted = _canary_nodes(view)
     on_target = [
         pod
         for pod in view.pods
@@ -179,6 +179,17 @@ def next_deletions(view: View, *, canary_only: bool) -> tuple[Pod, ...]:
         chosen.append(pod)
         free -= available
     return tuple(chosen)
+
+
+def _canary_nodes(view: View) -> int:
+    """Return on how many nodes the revision is to be proved: on one at least, and never on all.
+
+    Nodes that are silent make the canary smaller, but not needless: they come back.
+    """
+    spared = (NodeState.LEAVING, NodeState.BAD_BEFORE)
+    lasting = [state for state in view.judgement.states.values() if state not in spared]
+    provable = max(len(_usable(view)) - 1, 1)
+    return min(view.policy.canary_nodes, provable, max(len(lasting) - 1, 0))
 
 
 def _usable(view: View) -> frozenset[str]:

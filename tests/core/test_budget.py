@@ -236,6 +236,17 @@ def test_dead_nodes_do_not_keep_a_canary_from_being_over():
     assert canary(seen).over
 
 
+@pytest.mark.parametrize("up", [0, 1, 2])
+def test_a_canary_is_not_over_unproved_because_the_others_are_silent_for_a_moment(up):
+    """Seen on Kubernetes: the API was away, all nodes were Unknown, and the rollout went on."""
+    silent = tuple(replace(each, ready="Unknown", ready_since=NOW) for each in FLEET[up:])
+    pods = (*fleet_of(NAMES[1:]), pod(NAMES[0], B, ready=False, since=NOW))
+
+    seen = canary(view(pods, (*FLEET[:up], *silent)))
+
+    assert (seen.wanted, seen.over) == (1, False)
+
+
 def test_a_canary_is_a_node_that_can_vote():
     seen = view(fleet_of(NAMES[3:], out=NAMES[:3]), FLEET, most=5, bad_before=NAMES[:3])
 
