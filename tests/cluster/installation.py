@@ -19,6 +19,8 @@ MANAGED = "kube-system"
 """The namespace that the overlays manage."""
 AGENTS = "dsgitops-system"
 """The namespace that they install the agent into, but for per-namespace."""
+ROLLOUT = SETTINGS["rollout"] | {"canary": {"nodes": 1, "bakeTime": "6s"}}
+"""A busy kubelet tells late that a program ended, and without a probe it was ready until then."""
 PATIENCE = 240.0
 """Seconds for one step: a busy machine starves kubelets, and then nobody is blamed for a while."""
 
@@ -39,7 +41,7 @@ def installed(
         kustomization: What one's own adds.
     """
     folder.mkdir()
-    settings = {"rollout": SETTINGS["rollout"]} | settings
+    settings = {"rollout": ROLLOUT} | settings
     (folder / "dsgitops.yaml").write_text(yaml.safe_dump(settings))
     generated = {
         "name": "dsgitops-settings",

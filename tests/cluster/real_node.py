@@ -5,6 +5,7 @@ Everything of a node is in one folder, one bridge and one cgroup; `stop` leaves 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from cluster import bridge, images
@@ -117,7 +119,7 @@ class RealNode:
 
     def take_image(self, archive: Path) -> None:
         """Let the node have the images of a docker archive."""
-        self._ctr("images", "import", "--snapshotter", "native", str(archive))
+        self._ctr("images", "import", "--snapshotter", _snapshotter(), str(archive))
 
     def name_image(self, image: str, also: str) -> None:
         """Let an image that the node has bear another name too, as if pulled under it."""
@@ -252,7 +254,7 @@ state = "{self.folder}/state"
     bin_dir = "/usr/lib/cni"
     conf_dir = "{self.folder}/cni"
   [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "native"
+    snapshotter = "{_snapshotter()}"
 """
 
     def _kubelet_configuration(self) -> dict[str, object]:
@@ -292,6 +294,21 @@ state = "{self.folder}/state"
             "--cert-dir=certs",
             "--node-labels=pool=real",
         ]
+
+
+@functools.cache
+def _snapshotter() -> str:
+    """Return how containers get their files: by overlayfs, or (native) each by a whole copy."""
+    with TemporaryDirectory() as folder:
+        lower, upper, work, merged = (Path(folder, name) for name in ("l", "u", "w", "m"))
+        for each in (lower, upper, work, merged):
+            each.mkdir()
+        options = f"lowerdir={lower},upperdir={upper},workdir={work}"
+        command = ["mount", "-t", "overlay", "overlay", "-o", options, str(merged)]
+        if subprocess.run(command, check=False, capture_output=True).returncode:
+            return "native"
+        subprocess.run(["umount", str(merged)], check=True)
+    return "overlayfs"
 
 
 def _hierarchies() -> list[Path]:

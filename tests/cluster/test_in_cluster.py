@@ -14,6 +14,7 @@ from cluster.installation import (
     AGENTS,
     MANAGED,
     PATIENCE,
+    ROLLOUT,
     installed,
     pod_of,
     secret,
@@ -21,7 +22,8 @@ from cluster.installation import (
     wait_until_ready,
 )  # fmt: skip
 from cluster.page import Page
-from cluster.team import SETTINGS, Team
+from cluster.team import Team
+from cluster.toll import watched
 from cluster.usage import cgroup_of
 from git_repositories import Web, git_daemon, https_server
 
@@ -51,7 +53,7 @@ def town(plane, tmp_path):
     """A team whose DaemonSets are in the namespace that the overlays manage."""
     made = Team(plane, MANAGED, tmp_path, pool="real", nodes=len(plane.real_nodes))
     yield made
-    made.kubectl("delete", "daemonsets", "--all", "--wait=false")
+    made.kubectl("delete", "daemonsets", "--all", "--cascade=foreground", "--timeout=50s")
     gone = ("delete", "secrets", "dsgitops-git", "dsgitops-notify", "--ignore-not-found")
     shipped.kubectl(plane, *gone, "-n", AGENTS)
 
@@ -76,18 +78,23 @@ def wait_until_good(town, commit):
 
 
 def break_and_roll_back(town, good):
-    """Let the good commit be everywhere, then break it; return the held content at the end."""
+    """Let the good commit be everywhere, then break it; return the held content, and the toll."""
     wait_until_good(town, good)
     before = {pod.node: pod.uid for pod in town.fleet()}
-    bad = town.commit(town.manifest(**CRASHES), message="bad")
-    town.wait(lambda: town.record().get("phase") == "Held", "it is rolled back", within=PATIENCE)
-    town.wait(town.all_ready, "all are ready again", within=PATIENCE)
+    with watched(town.plane, town.namespace) as tolls:
+        bad = town.commit(town.manifest(**CRASHES), message="bad")
+        town.wait(
+            lambda: town.record().get("phase") == "Held", "it is rolled back", within=PATIENCE
+        )
+        town.wait(town.all_ready, "all are ready again", within=PATIENCE)
 
     (held,) = town.record()["quarantine"]
     assert (held["commit"].rpartition(":")[2], held["class"]) == (bad, "CrashLoop")
     after = {pod.node: pod.uid for pod in town.fleet()}
     assert [node for node in after if after[node] != before[node]] == held["nodes"]
-    return held
+    toll = tolls["agent"]
+    assert (toll.there_and_back, toll.most_taken) == ("1 + 1", 1)
+    return held, toll
 
 
 def end_pod(plane):
@@ -127,7 +134,7 @@ def test_the_three_commands_of_the_readme_bring_an_agent_that_rolls_a_bad_commit
             assert {pod.node: pod.uid for pod in town.fleet()} == before
             said = page.run("On your cluster", 1)
             assert good[:7] in said
-            break_and_roll_back(town, good)
+            _, toll = break_and_roll_back(town, good)
             ended = end_pod(plane)
             wait_until_ready(plane)
             fixed = town.commit(town.manifest(**GOOD, env=[{"name": "FIXED", "value": "1"}]))
@@ -146,7 +153,7 @@ def test_the_three_commands_of_the_readme_bring_an_agent_that_rolls_a_bad_commit
         outcome=f"RolledBack, CrashLoop, told to a messenger; its pod left within {ended:.0f} s,"
         f" the next one went on; with its messengers loaded it takes {takes.memory:.0f} MiB",
         writes=len(town.writes("agent")),
-        restarted="1 + 1",
+        restarted=toll.there_and_back,
     )
 
 
@@ -158,7 +165,7 @@ def kinds(messenger):
 def shorten(page, **settings):
     """Add the suite's short times to the page's settings, and what else a test needs."""
     with (page.folder / "mine" / "dsgitops.yaml").open("a") as file:
-        file.write(yaml.safe_dump({"rollout": SETTINGS["rollout"]} | settings))
+        file.write(yaml.safe_dump({"rollout": ROLLOUT} | settings))
 
 
 def test_the_sidecar_overlay_follows_a_mirror_in_its_own_pod(plane, town, tmp_path, prove):
@@ -176,13 +183,13 @@ def test_the_sidecar_overlay_follows_a_mirror_in_its_own_pod(plane, town, tmp_pa
         with installed(
             plane, tmp_path / "mine", "sidecar", settings, images=[mirror], patches=[patch]
         ):
-            held = break_and_roll_back(town, good)
+            held, toll = break_and_roll_back(town, good)
     prove(
         scenario="the sidecar overlay: a mirror on a shared volume",
         nodes="2 real",
         outcome=f"RolledBack, {held['class']}",
         writes=len(town.writes("agent")),
-        restarted="1 + 1",
+        restarted=toll.there_and_back,
     )
 
 
