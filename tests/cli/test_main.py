@@ -177,12 +177,18 @@ def test_any_error_of_diff_is_exit_code_2_as_kubectl_has_it(settled, tmp_path, m
     assert "there is no Git work tree here" in shown.err
 
 
+def _hear_interrupts():
+    """A shell has its background jobs ignore Ctrl-C, and so their children do: this suite."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_interrupted_it_ends_with_130_and_says_nothing(settled):
     process = subprocess.Popen(
         [*DSGITOPS, "get", "-A", "-w", *settled_flags(settled)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=_hear_interrupts,  # noqa: PLW1509 - only sets a signal
     )
     assert process.stdout.readline().startswith("NAMESPACE")
     assert "agent" in process.stdout.readline()

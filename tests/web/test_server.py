@@ -13,9 +13,11 @@ import pytest
 from dsgitops.errors import UsageError
 from dsgitops.web import server as module
 from dsgitops.web.message import Answer, sentence
-from dsgitops.web.server import CONNECTIONS_MAX, Server
+from dsgitops.web.server import CONNECTIONS_MAX, HEAD_SECONDS, Server
 
 REQUEST = b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n"
+AT_ONCE = HEAD_SECONDS / 2
+"""On a starved machine too: who waits for others waits until their time is over."""
 
 
 def _broken():
@@ -52,7 +54,7 @@ def answer_to(server, sent):
 def probe(server):
     """Ask as a kubelet does; return the status and the seconds it took."""
     begun = time.monotonic()
-    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=1)
+    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
     client.request("GET", "/page", headers={"User-Agent": "kube-probe/1.36"})
     status = client.getresponse().status
     client.close()
@@ -134,7 +136,7 @@ def test_two_hundred_slow_clients_do_not_keep_a_probe_waiting(server):
     took = [probe(server) for _ in range(5)]
 
     assert [status for status, _ in took] == [200] * 5
-    assert max(seconds for _, seconds in took) < 0.9
+    assert max(seconds for _, seconds in took) < AT_ONCE
     assert len(_talking()) <= CONNECTIONS_MAX
     for client in slow:
         client.close()
@@ -150,7 +152,7 @@ def test_clients_that_do_not_read_their_answer_do_not_keep_a_probe_waiting(serve
 
     status, seconds = probe(server)
     assert status == 200
-    assert seconds < 0.9
+    assert seconds < AT_ONCE
     for client in deaf:
         client.close()
 
