@@ -5,11 +5,9 @@ from __future__ import annotations
 import ctypes
 import signal
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
@@ -18,6 +16,16 @@ _LIBC = ctypes.CDLL(None)
 def die_with_parent() -> None:
     """Ask the kernel to kill this (new) process when its parent ends, however it ends."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def started_in(folder: Path) -> list[str]:
+    """Return the commands of all processes that have a folder's path in their environment."""
+    found = []
+    for each in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended meanwhile
+            if str(folder).encode() in (each / "environ").read_bytes():
+                found.append((each / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:100])
+    return found
 
 
 @dataclass

@@ -7,13 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from adapters.sink import wait_for
 from cluster import binaries
 from cluster.control_plane import index
+from cluster.part import started_in
+from cluster.team import every
 
 TESTS = Path(__file__).parents[1]
 INDEX = index(0) + 100
@@ -55,36 +56,19 @@ def run(tmp_path):
             shutil.rmtree(each)
 
 
-def wait_for(condition, seconds):
-    ends = time.monotonic() + seconds
-    while not condition() and time.monotonic() < ends:
-        time.sleep(0.2)
-    return condition()
-
-
-def processes(folder):
-    """Return the commands of all that were started with a folder in their environment."""
-    found = []
-    for each in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it ended meanwhile
-            if str(folder).encode() in (each / "environ").read_bytes():
-                found.append((each / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:100])
-    return found
-
-
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("workers", [1, 2], ids=["one process", "two workers"])
 def test_a_run_that_is_asked_to_end_leaves_no_process_and_no_folder(run, tmp_path, workers):
     process = run(workers)
 
     def is_under_way():
-        running = " ".join(processes(tmp_path))
+        running = " ".join(started_in(tmp_path))
         return running.count("bin/kwok ") == workers and "-m dsgitops run" in running
 
-    assert wait_for(is_under_way, 240), processes(tmp_path)
+    assert wait_for(every(0.2, is_under_way), 240), started_in(tmp_path)
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=90)
 
     assert process.returncode == pytest.ExitCode.INTERRUPTED, said.decode()
-    assert processes(tmp_path) == []
+    assert started_in(tmp_path) == []
     assert list((tmp_path / "tmp").glob("dsgitops-*")) == []

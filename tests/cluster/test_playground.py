@@ -9,13 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 from cluster import binaries, images, real_node
 from cluster.control_plane import index
+from cluster.part import started_in
 
 PLAYGROUND = Path(__file__).with_name("playground.py")
 INDEX = index(0) + 40
@@ -56,11 +56,7 @@ def left_of(folder):
     found += [line for line in Path("/proc/mounts").read_text().splitlines() if str(folder) in line]
     found += [each.name for each in Path("/sys/class/net").glob(f"dsg{INDEX + 3}*")]
     found += [str(each) for each in Path("/sys/fs/cgroup").glob(f"**/dsgitops-{INDEX + 3}-*")]
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it ended meanwhile
-            if str(folder).encode() in (process / "environ").read_bytes():
-                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-    return found
+    return found + started_in(folder)
 
 
 def named_networks():
