@@ -330,7 +330,7 @@ class Team:
                 return found
             if self.agents and (self.agents[-1].process.poll() or 0) > 0:
                 break  # it gave up by itself
-            time.sleep(0.1)
+            time.sleep(0.2)
         log = self.agents[-1].log.read_text()[-3000:] if self.agents else ""
         raise AssertionError(f"not within {within:g} s: {what}\n{self.record()}\n{log}")
 
