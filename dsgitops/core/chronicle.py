@@ -52,6 +52,8 @@ class Story:
     """Ends of containers by name and moment, as far as seen."""
     kills: dict[tuple[str, str], int] = field(default_factory=dict)
     """Kills by (container, `liveness` or `startup`)."""
+    killed_at: datetime | None = None
+    """When the last of them was."""
     hook: str = ""
     """What a failed lifecycle hook said."""
     pull: str = ""
@@ -272,7 +274,7 @@ class Chronicle:
                 _stop_pulling(story, now)
                 story.pull = ""
             case "Killing":
-                _note_kill(story, message, event.count)
+                _note_kill(story, message, event.count, told)
             case "Failed":
                 _stop_pulling(story, now)
                 _note_failure(story, message)
@@ -325,13 +327,14 @@ def _met(message: str) -> str:
     return f"{found[1].lower()} probe: {'HTTP ' + status[0][-3:] if status else said}"
 
 
-def _note_kill(story: Story, message: str, count: int) -> None:
+def _note_kill(story: Story, message: str, count: int, at: datetime) -> None:
     """Keep a kill by a probe; the other kills are ordinary ends."""
     found = KILLED_BY_PROBE.match(message)
     if found is None:
         return
     key = (found[1], found[2])
     story.kills[key] = max(story.kills.get(key, 0), count)
+    story.killed_at = max(story.killed_at or at, at)
     story.notable = True
 
 

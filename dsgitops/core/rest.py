@@ -17,7 +17,7 @@ from dsgitops.core.gates import (
 )
 from dsgitops.core.health import eligible_nodes
 from dsgitops.core.model import Decision, Desired, FailureClass, Phase, Reason, WaitingFor
-from dsgitops.core.record import LastGood, Quarantined
+from dsgitops.core.record import BadBefore, LastGood, Quarantined
 from dsgitops.core.rollout import baseline_now
 from dsgitops.core.steps import (
     apply_content,
@@ -247,8 +247,17 @@ def watch_unrequested(s: Situation) -> Decision | None:
         return None
     if difference.template_missing(content, s.live.template):
         return None
+    bad = None
+    if s.record.last_good is None and s.copy_of_record(s.target) is None:
+        if not s.observed.followed:
+            return look_closer(s, "Looking at the pods of what ran before.")
+        bad = _bad_before_us(s)
     record = s.record.next(
-        phase=Phase.ROLLING, reason=Reason.ROLLOUT_PROGRESSING, started=s.now, progressed=None
+        phase=Phase.ROLLING,
+        reason=Reason.ROLLOUT_PROGRESSING,
+        started=s.now,
+        progressed=None,
+        bad_before=bad,
     )
     return Decision(
         reason=Reason.ROLLOUT_PROGRESSING,
@@ -257,6 +266,13 @@ def watch_unrequested(s: Situation) -> Decision | None:
         record=record,
         follow=True,
     )
+
+
+def _bad_before_us(s: Situation) -> BadBefore | None:
+    """Return who is not fine under what others rolled out; None where nobody is: that is judged."""
+    bad = baseline_now(s)
+    total = len(eligible_nodes(s.live, s.observed.nodes))
+    return bad if bad is not None and bad.count < total else None
 
 
 def heal_drift(s: Situation) -> Decision | None:

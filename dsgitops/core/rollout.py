@@ -335,9 +335,12 @@ def _in_service_again(s: Situation, pods: tuple[Pod, ...]) -> Decision | None:
 def _take_baseline(s: Situation) -> Decision | None:
     """Remember who is bad before anything is touched; None: nobody new, or it is too late."""
     reasons = _BEFORE_PEOPLE if s.by_people else _BEFORE_THE_FIRST
-    if s.record.reason not in reasons or _touched(s):
+    if s.record.reason not in reasons:
         return None
-    bad = baseline_now(s)
+    touched = _touched(s)
+    if touched and (s.record.bad_before or s.record.reason is not Reason.ROLLOUT_STARTED):
+        return None
+    bad = _bad_since_before(s) if touched else baseline_now(s)
     if bad == s.record.bad_before:
         return None
     record = s.record.next(bad_before=bad)
@@ -470,6 +473,25 @@ def baseline_now(s: Situation) -> BadBefore | None:
         s.live, s.observed.pods, s.observed.nodes, min_ready_seconds=seconds, now=s.now
     )
     return BadBefore(count=len(nodes), nodes=tuple(sorted(nodes))) if nodes else None
+
+
+def _bad_since_before(s: Situation) -> BadBefore | None:
+    """Return the nodes that were not fine before the write by what they say themselves.
+
+    For a first look that came when a pod was missing or new somewhere: one node that joins or that
+    cannot keep its pod takes no excuse from the others.  A standing old pod was not touched.
+    """
+    known = baseline_now(s)
+    target = s.target.hash if s.target else ""
+    bad = {node.name for node in s.observed.nodes if _away_since_before(s, node)}
+    for pod in s.observed.pods:
+        ready = pod.conditions.get("Ready")
+        if pod.hash == target or pod.deleting is not None or pod.is_ready or ready is None:
+            continue
+        if ready.since is not None and _is_before_start(s, ready.since):
+            bad.add(pod.node)
+    names = tuple(name for name in (known.nodes if known else ()) if name in bad)
+    return BadBefore(count=len(names), nodes=names) if names else None
 
 
 def _touched(s: Situation) -> bool:

@@ -287,7 +287,7 @@ def _container(container: Container, seen: Seen) -> Iterator[Signal]:
             yield ended
     for probe in ("liveness", "startup"):
         times = story.kills.get((container.name, probe), 0)
-        if times:
+        if times and _is_of_rollout(story.killed_at, seen):
             yield _killed(container, probe, times, sidecar=container.name in pod.sidecars)
 
 
@@ -482,10 +482,15 @@ def _counts(end: Ended, container: Container, seen: Seen) -> bool:
     finished, back = end.finished, seen.node.ready_since
     if finished is not None and back is not None and finished <= back + _NODE_BACK:
         return False
+    return _is_of_rollout(finished, seen)
+
+
+def _is_of_rollout(at: datetime | None, seen: Seen) -> bool:
+    """Whether something is of this rollout: all that a pod has done that was made in it."""
     started = seen.scene.started
     if started is None or not _is_older(seen.pod, seen.scene):
         return True
-    return finished is not None and finished >= started
+    return at is not None and at >= started
 
 
 def _times(container: Container) -> int:

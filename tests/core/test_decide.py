@@ -240,6 +240,41 @@ def test_what_does_not_run_is_taken_over_and_is_nobodys_last_good():
     assert body_record(the(decision, Remember)).last_good is None
 
 
+def test_a_pod_that_was_broken_before_the_adoption_fails_nothing():
+    pods = (pod(NAMES[0], A), pod(NAMES[1], A), pod(NAMES[2], A, ready=False))
+    taken = record(A)  # what runs equals Git, and was nobody's last good
+    seen = observed(live(A, taken), *revisions(A), pods=pods)
+
+    watched = body_record(the(decide(A, seen, taken, NOW), Remember))
+    after = decide(A, replace(seen, live=live(A, watched)), watched, NOW + seconds(70))
+
+    assert watched.bad_before == BadBefore(count=1, nodes=(NAMES[2],))
+    assert after.reason is Reason.ROLLOUT_BAKING
+
+
+def test_where_nothing_worked_before_the_adoption_it_is_told():
+    pods = tuple(pod(name, A, ready=False) for name in NAMES)
+    taken = record(A)
+    seen = observed(live(A, taken), *revisions(A), pods=pods)
+
+    watched = body_record(the(decide(A, seen, taken, NOW), Remember))
+    after = decide(A, replace(seen, live=live(A, watched)), watched, NOW + seconds(70))
+
+    assert watched.bad_before is None
+    assert after.reason is Reason.ROLLOUT_FAILED
+
+
+def test_nor_is_what_we_wrote_ourselves_excused_by_what_it_broke():
+    """Released content that was nobody's last good, and is still broken on a node."""
+    pods = (pod(NAMES[0], A), pod(NAMES[1], A), pod(NAMES[2], A, ready=False))
+    ours = record(A)
+    seen = observed(live(A, ours), *revisions(A, records_by={A.digest: ours}), pods=pods)
+
+    watched = body_record(the(decide(A, seen, ours, NOW), Remember))
+
+    assert watched.bad_before is None
+
+
 def test_an_adopted_object_that_equals_git_gets_the_record_and_nothing_else():
     taken = record(A, digest="", template="", commit="", last_good=replace(
         good(A), digest=None, template=None, commit=None))  # fmt: skip
@@ -423,6 +458,22 @@ def test_a_pod_that_a_dead_node_never_lets_go_keeps_nobody_from_seeing_who_was_b
     decision = decide(B, in_flight(remembered, pods, nodes=(*nodes(3), dead)), remembered, NOW)
 
     assert body_record(the(decision, Remember)).bad_before.nodes == ("node-09",)
+
+
+@pytest.mark.parametrize("joined", [(), (pod("node-09", B, ready=False, since=NOW),)])
+def test_a_node_that_joins_meanwhile_keeps_nobody_from_seeing_who_was_bad(joined):
+    """Or one whose pod is never there for long: with hundreds of nodes there is always one."""
+    remembered = rolling(phase=Phase.CANARY)
+    lost = pod(NAMES[0], A, ready=False, since=NOW - seconds(1))
+    pods = (lost, pod(NAMES[1], A, ready=False), pod(NAMES[2], A), *joined)
+    fleet = (*nodes(3), node("node-09", since=NOW - seconds(5)))
+
+    decision = decide(B, in_flight(remembered, pods, nodes=fleet), remembered, NOW)
+
+    known = body_record(the(decision, Remember))
+    assert known.bad_before == BadBefore(count=1, nodes=(NAMES[1],))
+    again = decide(B, in_flight(known, pods, nodes=fleet), known, NOW)
+    assert not any(isinstance(each, Remember) for each in again.actions)
 
 
 def test_a_node_that_went_away_after_the_write_may_be_without_a_pod_by_our_hand():

@@ -231,6 +231,18 @@ def test_a_kill_by_a_probe_is_told_by_its_event_alone(probe, name):
     assert said(pod, event(pod, "Killing", "Stopping container agent"))[0] == "Progressing"
 
 
+def test_a_kill_from_before_the_rollout_speaks_against_nobody():
+    """A revision that ran before the agent came is watched, and Events last an hour."""
+    pod = ready("a", since=-7200)
+    killed = event(
+        pod, "Killing", "Container agent failed liveness probe, will be restarted", when=-60
+    )
+    again = replace(killed, count=2, last=at(8))
+
+    assert said(pod, killed)[0] == "Progressing"
+    assert said(pod, killed, again) == ("Failed", "LivenessProbeFailed")
+
+
 def test_an_init_container_that_ends_badly_twice_is_named_so():
     setup = Container(name="setup", restarts=1, terminated=ended(4, finished=9))
     pod = replace(waiting("PodInitializing"), init_containers=(setup,))
