@@ -47,6 +47,8 @@ class Look:
     """When the pod's clock began."""
     due: datetime | None = None
     """When it votes if it is still not ready; None: never by time alone."""
+    floor: datetime = ALWAYS
+    """Until when its own probes let its first start take."""
     ready: bool = False
     settled: bool = False
     """Whether nothing more is awaited here: available, and no other pod lingers."""
@@ -312,12 +314,18 @@ class Survey:
         q = self.question
         condition = pod.conditions.get("ContainersReady")
         lost = condition.since if condition is not None and condition.status != "True" else None
-        stamps = (pod.created, look.node.ready_since, lost, _could_start(pod))
+        story = self.chronicle.stories.get(pod.uid, NO_STORY)
+        seen = story.losses[-1] if lost is not None and story.losses else None  # by our clock
+        stamps = (pod.created, look.node.ready_since, lost, seen, _could_start(pod))
         look.begins = max(each or ALWAYS for each in stamps)
+        if not any(each.restarts for each in (*pod.init_containers, *pod.containers)):
+            look.floor = self._floor(pod)
+            if story.pull_failed:
+                look.begins = max(look.begins, _last_start(pod))
         if q.started is None or q.live_since is None or q.by_people:
             return
-        story = self.chronicle.stories.get(pod.uid, NO_STORY)
-        if story.pulling_since is not None or self._waits_for_others(pod, lost):
+        pulls = story.pulling_since is not None or (story.heard_at is None and _may_pull(pod))
+        if pulls or self._waits_for_others(pod, lost):
             return
         if self.question.baking_since is not None and _ran_on(pod, lost):
             due = look.begins + self.manifest.loss_allowance
@@ -377,6 +385,35 @@ def began(pod: Pod) -> datetime | None:
         if stamp is not None
     ]
     return min(stamps, default=None)
+
+
+def _last_start(pod: Pod) -> datetime:
+    """Return when the last of its containers started: what a registry took is behind it then."""
+    return max((each.running_since or ALWAYS for each in pod.containers), default=ALWAYS)
+
+
+def _may_pull(pod: Pod) -> bool:
+    """Whether a pod has all but its containers, so that without Events nobody knows what it awaits.
+
+    An image, or the runtime: what a manifest gets wrong at that point the status says.
+    """
+    able = pod.conditions.get("PodReadyToStartContainers")
+    waits = ("ContainerCreating", "PodInitializing")
+    return (
+        able is not None
+        and able.status == "True"
+        and any(each.waiting_reason in waits for each in pod.containers)
+        and not any(each.running_since or each.last for each in pod.containers)
+        and not any(
+            each.running_since for each in pod.init_containers if each.name not in pod.sidecars
+        )
+    )
+
+
+def _is_untouched(pod: Pod) -> bool:
+    """Whether the kubelet has said nothing of a pod on its node: no manifest keeps it from that."""
+    told = pod.containers or pod.init_containers or "ContainersReady" in pod.conditions
+    return pod.bound and pod.phase == "Pending" and not told
 
 
 def _could_start(pod: Pod) -> datetime | None:

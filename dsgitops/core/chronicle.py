@@ -58,6 +58,8 @@ class Story:
     """What a failed lifecycle hook said."""
     pull: str = ""
     """Why the last pull of an image failed."""
+    pull_failed: bool = False
+    """Whether any did, however it went on."""
     config: str = ""
     """Why a container could not be configured."""
     mount: str = ""
@@ -348,7 +350,7 @@ def _note_message(story: Story, reason: str, message: str) -> None:
 def _note_failure(story: Story, message: str) -> None:
     """Sort an Event `Failed`: a pull with its cause, a configuration, or only an echo."""
     if message.startswith("Failed to pull image"):
-        story.pull = message
+        story.pull, story.pull_failed = message, True
     elif not _ONE_WORD.match(message) and message.startswith("Error: "):
         story.config = message
     else:

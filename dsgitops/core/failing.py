@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dsgitops.core import narrate
 from dsgitops.core.actions import Recall
+from dsgitops.core.deadlines import PULL_ALLOWANCE, startup_budget
 from dsgitops.core.gates import given_up, recent
 from dsgitops.core.model import Decision, FailureClass, NodeState, Phase, Reason
 from dsgitops.core.record import Quarantined, Record
@@ -238,12 +239,17 @@ def added(s: Situation, entry: Quarantined) -> tuple[Quarantined, ...]:
 
 
 def _no_progress(s: Situation) -> datetime | None:
-    """Return when a rollback that does not move has failed; None: never (nothing to wait for)."""
+    """Return when a rollback that does not move has failed; None: never (nothing to wait for).
+
+    Not before what goes had its grace period, and what comes the start that its probes allow.
+    """
     since = [at for at in (s.record.started, s.judgement.progressed) if at is not None]
     if s.by_people or s.observed.live_since is None or not since:
         return None
-    deadline = max(*since, s.observed.live_since) + s.policy.progress_deadline
-    return max(deadline, s.observed.live_since + _SETTLE)
+    start = startup_budget(s.live.template) + PULL_ALLOWANCE
+    deadline = max(*since, s.observed.live_since) + max(s.policy.progress_deadline, start)
+    going = [pod.deleting + start for pod in s.observed.pods if pod.deleting is not None]
+    return max(deadline, s.observed.live_since + _SETTLE, *going)
 
 
 def _restored_everywhere(s: Situation) -> bool:

@@ -310,7 +310,7 @@ class _Hearing:
             return None
         base = max(q.started, self.survey.newest_ready or ALWAYS, q.live_since, min(begins))
         ends = base + q.policy.progress_deadline + self.survey.manifest.grace
-        return max(ends, q.live_since + VIEW_SETTLES)
+        return max(ends, q.live_since + VIEW_SETTLES, *(each.floor for each in showing))
 
     # ------------------------------------------------------------------ the answer
 

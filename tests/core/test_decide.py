@@ -774,6 +774,25 @@ def test_a_rollback_that_does_not_move_fails_once_and_stops():
     assert not after.actions
 
 
+def test_a_rollback_waits_for_what_its_manifests_allow_a_stop_and_a_start():
+    """Broken pods that take their grace period, and last good that needs longer than the deadline."""
+    slow = desired(template={"metadata": {"labels": {"app": "fluentd"}}, "spec": {"containers": [
+        {"name": "fluentd", "image": "fluentd:1", "startupProbe": {"failureThreshold": 90}}]}})  # fmt: skip
+    remembered = replace(going_back(started=NOW), last_good=good(slow))
+    going = pod(NAMES[0], B, ready=False, deleting=NOW + seconds(900), grace=900)
+    coming = pod(NAMES[0], slow, ready=False, since=NOW + seconds(5))
+    rest = tuple(pod(name, slow) for name in NAMES[1:])
+
+    def told(one, after):
+        seen = observed(live(slow, remembered), *revisions(slow, B), pods=(one, *rest))
+        return decide(B, seen, remembered, NOW + seconds(after)).reason
+
+    assert told(coming, 950) is Reason.ROLLING_BACK
+    assert told(coming, 970) is Reason.ROLLBACK_FAILED
+    assert told(going, 1800) is Reason.ROLLING_BACK
+    assert told(going, 1870) is Reason.ROLLBACK_FAILED
+
+
 def test_nothing_is_rolled_back_while_all_nodes_are_away():
     remembered = going_back()
     away = tuple(replace(each, ready="Unknown", ready_since=NOW) for each in nodes(3))

@@ -48,6 +48,10 @@ def going(on, hash_="old", **changes):
     return replace(pod, deleting=at(8), grace=2, **changes)
 
 
+def replace_container(pod, **changes):
+    return replace(pod, containers=(replace(pod.containers[0], **changes),))
+
+
 # ---------------------------------------------------------------------------- finished
 
 
@@ -189,6 +193,19 @@ def test_in_the_bake_a_loss_of_ready_counts_after_the_probes_patience():
     assert fleet.judge(44, baking_since=at(15)).failure_class == "BakeFailed"
 
 
+def test_in_the_bake_a_kubelet_whose_clock_is_behind_gets_the_same_patience():
+    lost = replace_container(
+        ready("a", conditions=conditions(ready=False, since=at(70))), ready=False
+    )
+    fleet = Rollout([ready("a"), ready("b")])
+    fleet.chronicle.pod(lost, at(130))
+    fleet.pods = [lost, ready("b")]
+    baking = {"baking_since": at(100)}
+
+    assert fleet.judge(143, **baking).verdict is Verdict.PROGRESSING
+    assert fleet.judge(144, **baking).failure_class == "BakeFailed"
+
+
 def test_without_a_rollout_nothing_votes():
     fleet = Rollout([crashing("a"), ready("b")])
 
@@ -203,6 +220,26 @@ def test_the_clock_of_a_pod_stands_still_while_its_image_is_pulled():
     fleet = Rollout([pod, old("b")]).hear(event(pod, "Pulling", "Pulling image"))
 
     assert fleet.judge(140).verdict is Verdict.PROGRESSING
+
+
+def test_where_no_events_can_be_read_a_pod_that_has_all_but_its_image_is_waited_for():
+    """Kubelets tell of pulls by Events alone, and whoever installs the agent may deny them."""
+    fleet = Rollout([unready("a", waiting_reason="ContainerCreating"), old("b")], policy=Policy())
+
+    assert fleet.judge(500).verdict is Verdict.PROGRESSING
+    assert fleet.judge(635).failure_class == "NoProgress"
+
+
+def test_the_clock_of_a_pod_begins_when_it_runs_where_a_registry_kept_it_waiting():
+    pod = unready("a")
+    waited = replace_container(pod, running_since=at(306))
+    fleet = Rollout([waited, old("b")])
+    fleet.hear(event(pod, "Pulling", "x"))
+    fleet.hear(event(pod, "Failed", 'Failed to pull image "r.io/agent:2": toomanyrequests'), when=8)
+    fleet.hear(event(pod, "Pulling", "x", when=305), event(pod, "Pulled", "x", when=305), when=305)
+
+    assert fleet.judge(380).verdict is Verdict.PROGRESSING
+    assert fleet.judge(381).failure_class == "ReadinessProbeFailed"
 
 
 def test_the_clock_of_a_pod_begins_anew_when_its_node_comes_back():
@@ -233,6 +270,24 @@ def test_a_registry_is_waited_for_until_there_was_no_progress_for_too_long():
     assert fleet.judge(end - 1).look_again == at(end)
     failed = fleet.judge(end)
     assert (failed.verdict, failed.failure_class) == ("Failed", "ImagePullFailed")
+
+
+def test_a_start_that_its_own_probes_allow_is_no_lack_of_progress():
+    """`validate` says so: a deadline below the manifest's own startup budget is raised to it."""
+    probe = {
+        "httpGet": {"path": "/", "port": 80},
+        "initialDelaySeconds": 60,
+        "failureThreshold": 120,
+    }
+    slow = template(startupProbe=probe)
+    end = 246 + 60 + 10 * 120 + 4  # it ran once its image was pulled; and the readiness probe's
+    pod = unready("a", started=False, running_since=at(246))
+    starting = Rollout([pod, old("b")], template=slow, policy=Policy())
+    again = Rollout([replace_container(pod, restarts=1), old("b")], template=slow, policy=Policy())
+
+    assert starting.judge(end - 1).verdict is Verdict.PROGRESSING
+    assert starting.judge(end).failure_class == "StartupProbeFailed"
+    assert again.judge(700).verdict is Verdict.FAILED  # it had that time already
 
 
 def test_a_slow_healthy_rollout_is_measured_from_its_last_ready_node():
