@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dsgitops.core import deadlines, signals
 from dsgitops.core.chronicle import Chronicle
 from dsgitops.core.eligible import Eligible
-from dsgitops.core.model import NodeState
+from dsgitops.core.model import FailureClass, NodeState
 from dsgitops.core.signals import NO_STORY, Seen, Signal, Weight
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 """Before everything: the stamp of what has none."""
 _SECOND = timedelta(seconds=1)
 _SECONDS_MAX = 10**8
+_UNTOUCHED = "its kubelet has not taken it up"
 _NODE_AT_WORK = timedelta(seconds=10)
 """Longer than a healthy node needs for a pod's network and volumes."""
 
@@ -79,7 +80,9 @@ class Survey:
     unsettled: int = 0
     """Nodes that hold back `Finished`, looks aside."""
     away: list[tuple[datetime, datetime | None]] = field(default_factory=list)
-    """Of NotReady nodes that were not bad before: since when, and when our pod started there."""
+    """Of NotReady nodes that were not bad before: since when, and when our pod started there.
+
+    Nodes that the DaemonSet does not match count too: what takes them takes others."""
 
     def __post_init__(self) -> None:
         q = self.question
@@ -190,6 +193,8 @@ class Survey:
         if not self.eligible.should_run(node):
             if pods:
                 self.states[node.name] = NodeState.LEAVING
+            elif not node.is_ready and node.ready_since is not None:
+                self.away.append((node.ready_since, None))
             return
         excused = node.name in self.question.bad_before
         joining = not node.is_ready and not pods and not excused
@@ -238,6 +243,9 @@ class Survey:
         if look.signal is not None and look.signal.weight is Weight.NODE and not look.excused:
             look.state = NodeState.BAD_NODE
         self._set_clock(look, new)
+        if _is_untouched(new) and look.due is not None and look.due <= q.now:
+            look.signal = Signal(FailureClass.NO_PROGRESS, Weight.NODE, message=_UNTOUCHED)
+            look.state = NodeState.BAD_BEFORE if look.excused else NodeState.BAD_NODE
 
     def _available_from(self, pod: Pod, story: Story) -> datetime | None:
         """Return when a Ready pod has been so for minReadySeconds; None: nobody knows.

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 SUSPICION = timedelta(minutes=5)
 """A node that turns NotReady this soon after our pod started there is a suspect."""
 SHARED_OUTAGE = timedelta(seconds=60)
-"""NotReady nodes this close to one another, with and without our pod, have one cause."""
+"""NotReady nodes this close to one another, with our pod just started and not, have one cause."""
 _SECOND = timedelta(seconds=1)
 
 
@@ -252,7 +252,9 @@ class _Hearing:
         """Return nodes that went NotReady soon after our pod started, and not with others."""
         if self.question.started is None:
             return []
-        others = [since for since, began in self.survey.away if began is None]
+        others = [
+            since for since, began in self.survey.away if began is None or since - began > SUSPICION
+        ]
         return [
             look
             for look in self.survey.looks
@@ -358,7 +360,8 @@ class _Hearing:
         refusals = self._refusals()
         if any(not _PASSES.search(each.message) for each in refusals):
             return Verdict.FAILED, FailureClass.PODS_REFUSED
-        if len(suspects) >= 2 and self._is_theirs_alone(suspects):
+        accused = [each for each in suspects if not each.node.is_leaving]
+        if len(accused) >= 2 and self._is_theirs_alone(accused):
             return Verdict.FAILED, FailureClass.NODE_WENT_NOT_READY
         showing = self._showing()
         name = _most_named(showing) or (FailureClass.PODS_REFUSED if refusals else None)

@@ -317,6 +317,16 @@ class Taint:
     effect: str
 
 
+_LEAVING = frozenset(
+    {
+        "ToBeDeletedByClusterAutoscaler",
+        "karpenter.sh/disrupted",
+        "node.cloudprovider.kubernetes.io/shutdown",
+    }
+)
+"""Taints of nodes that autoscalers and clouds take away: pods may tolerate them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """What matters of one Node."""
@@ -334,6 +344,11 @@ class Node:
     def is_ready(self) -> bool:
         """Whether its kubelet reports, and reports to be fine."""
         return self.ready == "True"
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether somebody is about to stop it: it is cordoned, or marked to be taken away."""
+        return self.unschedulable or any(taint.key in _LEAVING for taint in self.taints)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ OURS = re.compile(
     r"|lost Ready \d+ times without a restart"
     r"|(?:readiness|startup) probe: (?:HTTP \d{3}|connection refused|no such host"
     r"|connection timed out|no answer in time|its command took too long|its command failed)"
-    r"|running and not ready|no container is running"
+    r"|running and not ready|no container is running|its kubelet has not taken it up"
     r"|the node's Ready condition is (?:True|False|Unknown)"
 )
 """Texts that `signals.py` and `chronicle.py` made themselves."""

@@ -390,8 +390,8 @@ def test_a_node_away_for_the_progress_deadline_counts_as_bad_before():
     assert judgement.verdict is Verdict.FINISHED
 
 
-def dead(name, since):
-    return node(name, ready="Unknown", ready_since=at(since))
+def dead(name, since, **changes):
+    return node(name, ready="Unknown", ready_since=at(since), **changes)
 
 
 def test_one_node_that_goes_away_with_our_pod_is_a_suspect_and_two_fail_it():
@@ -423,12 +423,65 @@ def test_nor_while_the_others_are_coming_back():
     assert two.judge(260).failure_class == "NodeWentNotReady"
 
 
+@pytest.mark.parametrize(
+    "leaving",
+    [
+        {"unschedulable": True},
+        {"taints": (Taint(key="ToBeDeletedByClusterAutoscaler", effect="NoSchedule"),)},
+    ],
+    ids=["cordoned", "by the autoscaler"],
+)
+def test_nodes_that_somebody_takes_away_are_paused_for_and_fail_nothing(leaving):
+    everywhere = template()
+    everywhere["spec"]["tolerations"] = [{"operator": "Exists"}]
+    pods = [ready(name) for name in "ab"] + [old("c")]
+    gone = [dead(name, 60, **leaving) for name in "ab"]
+
+    judgement = Rollout(pods, nodes=[*gone, node("c")], template=everywhere).judge(140)
+
+    assert (judgement.verdict, judgement.suspects) == ("NodeProblem", ("a", "b"))
+
+
+def test_a_pod_that_its_kubelet_never_took_up_is_the_nodes_matter():
+    bound = {"PodScheduled": Condition(status="True", since=at(5))}
+    silent = replace(unready("a"), phase="Pending", containers=(), conditions=bound)
+    fleet = Rollout([silent, old("b")])
+
+    assert fleet.judge(79).states["a"] is NodeState.STARTING
+    assert fleet.judge(80).verdict is Verdict.NODE_PROBLEM
+    assert fleet.judge(5000).states["a"] is NodeState.BAD_NODE
+
+
 def test_nodes_without_our_pod_that_go_away_too_clear_the_suspects():
     pods = [ready(name) for name in "ab"] + [old("c")]
     judgement = Rollout(pods, nodes=[dead("a", 60), dead("b", 61), dead("c", 62)]).judge(90)
 
     assert judgement.suspects == ()
     assert judgement.verdict is Verdict.NODE_PROBLEM
+
+
+def test_nor_does_an_outage_of_nodes_that_have_had_our_pod_for_long_blame_the_last_ones():
+    """A rack goes dark late in a rollout: most of its nodes were updated long before."""
+    rack = [ready("a"), ready("b"), ready("c", since=2000), ready("d", since=2010)]
+    nodes = [dead(name, 2100) for name in "abcd"]
+    judgement = Rollout([*rack, old("e")], nodes=[*nodes, node("e")]).judge(2200)
+
+    assert judgement.suspects == ()
+    assert judgement.verdict is Verdict.NODE_PROBLEM
+
+
+def test_nor_does_an_outage_that_takes_nodes_of_other_pools_as_well():
+    gpu = template()
+    gpu["spec"]["nodeSelector"] = {"pool": "gpu"}
+    nodes = [dead(name, 60, labels={"pool": "gpu"}) for name in "ab"] + [
+        node("c", labels={"pool": "gpu"}),
+        dead("web", 65),
+    ]
+    fleet = Rollout([ready("a"), ready("b"), old("c")], nodes=nodes, template=gpu)
+
+    assert fleet.judge(200).verdict is Verdict.NODE_PROBLEM
+    fleet.nodes[-1] = node("web")
+    assert fleet.judge(200).failure_class == "NodeWentNotReady"
 
 
 def test_a_node_that_goes_away_long_after_our_pod_started_is_no_suspect():
