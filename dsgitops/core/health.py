@@ -293,14 +293,25 @@ class _Hearing:
     # ------------------------------------------------------------------ refusals, no progress
 
     def _refusals(self) -> list[Refusal]:
-        """Return refusals of pods of this rollout that some node is still waiting for."""
+        """Return refusals of pods of this rollout that some node is still waiting for.
+
+        What was refused before a pod of the revision was made is over, or is refused again.
+        """
         q = self.question
         waiting = (NodeState.NO_POD, NodeState.TERMINATING)
         if q.started is None or not any(each.state in waiting for each in self.survey.looks):
             return []
         known = list(self.survey.chronicle.refusals(q.live.uid))
         earlier = any(each.at < q.started for each in known)
-        return [each for each in known if _is_of_rollout(each, q.started, earlier=earlier)]
+        made = max(
+            (pod.created for pod in q.pods if pod.created and pod.hash == self.survey.hash),
+            default=ALWAYS,
+        )
+        return [
+            each
+            for each in known
+            if _is_of_rollout(each, q.started, earlier=earlier) and (each.stamp or each.at) > made
+        ]
 
     def _progress_ends(self, showing: list[Look], refusals: list[Refusal]) -> datetime | None:
         """Return when there will have been no progress for too long; None: nothing to show."""
@@ -449,9 +460,14 @@ _FINE = (NodeState.DESIRED, NodeState.OLD)
 _PASSES = re.compile(
     r"failed calling webhook|deadline exceeded|connection refused|timed out|timeout"
     r"|[Ii]nternal error|too many requests|being terminated|etcdserver|try again|retry after"
-    r'|not yet ready to handle|Post "https?://'
+    r"|not yet ready to handle|currently unable to handle|time allotted|shutting down"
+    r"|storage is \(re\)initializing|connection lost|context canceled|an error on the server"
+    r'|status unknown for quota|cannot create resource "pods"|creating: Unauthorized$'
+    r'|serviceaccount "default" not found|Post "https?://'
 )
-"""Refusals that say nothing about the pod; the last one: the API server gave no answer at all."""
+"""Refusals that say nothing about the pod: the API server was not able to answer, or not yet, did
+not know the controller, or the namespace was just made.  The last one: there was no answer at all.
+"""
 
 
 def _is_of_rollout(refusal: Refusal, started: datetime, *, earlier: bool) -> bool:

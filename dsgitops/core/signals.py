@@ -170,7 +170,9 @@ def _not_ready(pod: Pod, story: Story, scene: Scene) -> Iterator[Signal]:
     yield _late(pod, story.probe)
 
 
-_FULL = re.compile(r"Insufficient ([\w./-]+)")
+_FULL = re.compile(r"Insufficient ([\w./-]+)|Too many (pods)")
+_IN_VAIN = re.compile(r"preemption: (?!not eligible due to (?:a )?terminating pod)")
+"""The scheduler says so where it found nobody to evict; it is silent while the evicted go."""
 
 
 def _unschedulable(message: str, scene: Scene) -> Signal:
@@ -180,13 +182,13 @@ def _unschedulable(message: str, scene: Scene) -> Signal:
     counts: something is short, or a port of the host is taken (with surge, by the very pod that
     is to be replaced, for ever).
     """
-    short = {each.rstrip(".,") for each in _FULL.findall(message)}
+    short = {(each[1] or each[2]).rstrip(".,") for each in _FULL.finditer(message)}
     manifest = scene.manifest
     weight = Weight.LATE
     if short:
         weight = Weight.NODE
         if short & manifest.raised:
-            weight = Weight.CERTAIN
+            weight = Weight.CERTAIN if _IN_VAIN.search(message) else Weight.WAIT
         elif scene.first:
             weight = Weight.WEAK
     elif "free ports" in message:
@@ -195,7 +197,18 @@ def _unschedulable(message: str, scene: Scene) -> Signal:
     return Signal(FailureClass.UNSCHEDULABLE, weight, message=_cut(message))
 
 
-_MISSING = re.compile(r"(?:configmap|secret) \S+ not found|non-existent (?:config|secret) key")
+_OF_NAMESPACE = r"(?:kube-root-ca|openshift-service-ca)\.crt"
+"""ConfigMaps that the control plane puts into each namespace, soon after it is made."""
+_MISSING = re.compile(
+    rf'(?:configmap|secret) (?!"{_OF_NAMESPACE}")\S+ not found|non-existent (?:config|secret) key'
+)
+_MOUNT_PASSES = re.compile(
+    r"failed to fetch token|code = (?:Unavailable|DeadlineExceeded|ResourceExhausted|Aborted)"
+    r"|registered CSI drivers|connection refused|i/o timeout|deadline exceeded|TLS handshake"
+    rf"|etcdserver|too many requests|{_OF_NAMESPACE}",
+    re.IGNORECASE,
+)
+"""Who was asked did not answer: many nodes at once meet that, and the next attempt may go well."""
 _NO_RUNTIME = re.compile(r"no runtime for|RuntimeHandler", re.IGNORECASE)
 
 
@@ -206,6 +219,8 @@ def _before_start(pod: Pod, story: Story) -> Iterator[Signal]:
         return
     if story.mount:
         weight = Weight.CERTAIN if _MISSING.search(story.mount) else Weight.WEAK
+        if weight is Weight.WEAK and _MOUNT_PASSES.search(story.mount):
+            weight = Weight.LATE
         yield Signal(FailureClass.MOUNT_FAILED, weight, message=_cut(story.mount))
     if story.sandbox:
         weight = Weight.WEAK if _NO_RUNTIME.search(story.sandbox) else Weight.NODE
@@ -324,7 +339,7 @@ def _announced(container: str, story: Story) -> Signal | None:
     """Read what Events say while the status still says ContainerCreating."""
     if story.pull:
         return _pull(container, story.pull)
-    if story.config:
+    if _SURELY_CONFIG.search(story.config):
         return _config(container, story.config.removeprefix("Error: "))
     return None
 
@@ -380,14 +395,16 @@ def _pull(container: str, message: str) -> Signal:
 
 _PASSING = re.compile(
     r"failed to sync|timed out|not registered|services have not yet been read|deadline exceeded"
+    r"|host IP unknown|cannot find volume"
 )
-_RUNTIME = re.compile(r"failed to create containerd task|OCI runtime|failed to start container")
+_SURELY_CONFIG = re.compile(
+    r'(?:configmap|secret) "\S+" not found|couldn\'t find key|runAsNonRoot|run as root|non-numeric'
+)
+"""The Event says `Error: …` of runtimes as well; the status tells them apart a moment later."""
 
 
 def _config(container: str, message: str) -> Signal:
     """Read why a container could not be configured; caches that are not filled yet pass."""
-    if _RUNTIME.search(message):
-        return Signal(FailureClass.START_ERROR, Weight.LATE, container, _cut(message))
     weight = Weight.LATE if _PASSING.search(message) else Weight.CERTAIN
     return Signal(FailureClass.CONFIG_ERROR, weight, container, _cut(message))
 
@@ -396,13 +413,17 @@ _OUR_START = re.compile(
     r"exec:|executable file not found|no such file or directory|permission denied|not a directory"
     r"|is a directory|exec format error|unknown capability|invalid mount|chdir to cwd"
 )
-_NODE_START = re.compile(
-    r"cgroup|no space left|temporarily unavailable|failed to start shim|device"
-)
+_NODE_START = re.compile(r"cgroup|temporarily unavailable|failed to start shim|device")
+_FULL_DISK = re.compile(r"no space left on device|input/output error")
+_SLOW_RUNTIME = re.compile(r"failed to reserve container name|context deadline exceeded")
 
 
 def _start_error(container: str, message: str, restarts: int) -> Signal:
     """Read why a container did not start: a command that is not there, or the node's runtime."""
+    if "cgroup" not in message and _FULL_DISK.search(message):
+        return Signal(FailureClass.START_ERROR, Weight.NODE, container, _cut(message), restarts)
+    if _SLOW_RUNTIME.search(message):
+        return Signal(FailureClass.START_ERROR, Weight.WAIT, container, _cut(message), restarts)
     ours = _OUR_START.search(message) and not _NODE_START.search(message)
     weight = Weight.STRONG if ours else Weight.WEAK
     return Signal(FailureClass.START_ERROR, weight, container, _cut(message), restarts)

@@ -338,14 +338,48 @@ def test_one_refusal_fails_while_a_node_waits_for_its_pod():
         "Internal error occurred: failed calling webhook: connection refused",
         'Error creating: Post "https://10.96.0.1:443/api/v1/namespaces/a/pods": unexpected EOF',
         'Error creating: pods "agent-" is forbidden: not yet ready to handle request',
+        "Error creating: the server is currently unable to handle the request (post pods)",
+        "Error creating: the server was unable to return a response in the time allotted",
+        "Error creating: apiserver is shutting down",
+        "Error creating: Unauthorized",
+        (
+            'Error creating: pods is forbidden: User "system:serviceaccount:kube-system:daemon-set-'
+            'controller" cannot create resource "pods" in API group "" in the namespace "logging"'
+        ),
+        'Error creating: pods "agent-" is forbidden: status unknown for quota: q, resources: pods',
+        'Error creating: pods "agent-" is forbidden: serviceaccount "default" not found',
     ],
-    ids=["a webhook", "an API server that went away", "one that just came back"],
+    ids=[
+        "a webhook",
+        "an API server that went away",
+        "one that just came back",
+        "an overloaded one",
+        "a slow one",
+        "one that goes away",
+        "a key that was changed",
+        "roles that are not read yet",
+        "a quota that was just made",
+        "a namespace that was just made",
+    ],
 )
 def test_what_does_not_answer_refuses_nothing_yet(message):
     fleet = Rollout([old("b")], nodes=[node("a"), node("b")]).hear(refused(message))
 
     assert fleet.judge().verdict is Verdict.PROGRESSING
     assert fleet.judge(2000).failure_class == "PodsRefused"
+
+
+def test_what_was_refused_before_a_pod_was_made_is_over():
+    """Other nodes go on waiting for theirs: the controller is away, or their old pods go."""
+    made = ready("a", since=12, created=at(8))
+    fleet = Rollout([made, going("b"), old("c")], nodes=[node(name) for name in "abcd"])
+    fleet.hear(refused("forbidden: exceeded quota", when=7), when=9)
+    fleet.hear(refused("failed calling webhook", when=8), when=9)
+
+    assert fleet.judge(13).verdict is Verdict.PROGRESSING
+    assert fleet.judge(5000).verdict is not Verdict.FAILED
+    fleet.hear(refused("forbidden: exceeded quota", when=9), when=9)
+    assert fleet.judge(13).failure_class == "PodsRefused"
 
 
 def test_refusals_of_the_content_before_are_not_held_against_this_one():

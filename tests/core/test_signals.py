@@ -128,9 +128,52 @@ def test_what_could_be_the_node_needs_two_nodes_or_the_deadline(reason, message,
     assert Rollout([one, old("b"), old("c")]).judge(81).failure_class == name
 
 
-def test_a_cache_that_is_not_filled_yet_is_waited_for():
-    message = "failed to sync configmap cache: timed out waiting for the condition"
+@pytest.mark.parametrize(
+    ("message", "verdict"),
+    [
+        ('configmap "conf" not found', "Failed"),
+        ("container has runAsNonRoot and image will run as root (pod: x)", "Failed"),
+        ('failed to reserve container name "a_0": name "a_0" is reserved', "Progressing"),
+        ("failed to create containerd container: no space left on device", "Progressing"),
+    ],
+)
+def test_an_event_tells_of_a_bad_configuration_and_not_of_a_runtime(message, verdict):
+    pod = waiting("ContainerCreating")
 
+    assert said(pod, event(pod, "Failed", f"Error: {message}"))[0] == verdict
+
+
+@pytest.mark.parametrize("reason", ["RunContainerError", "CreateContainerError"])
+def test_a_node_without_space_to_start_a_container_is_the_nodes_matter(reason):
+    one = waiting(reason, "failed to create shim task: mkdir /run/x: no space left on device")
+    two = replace(one, name="new-b", uid="new-b", node="b")
+
+    assert Rollout([one, old("b"), old("c")]).judge(500).verdict is Verdict.NODE_PROBLEM
+    assert Rollout([one, two, old("c")]).judge(20).verdict is Verdict.NODE_PROBLEM
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["context deadline exceeded", 'failed to reserve container name "a_0": name "a_0" is reserved'],
+)
+def test_a_runtime_that_is_slow_is_waited_for(message):
+    one = waiting("CreateContainerError", message)
+    two = replace(one, name="new-b", uid="new-b", node="b")
+    fleet = Rollout([one, two, old("c")])
+
+    assert fleet.judge(500).verdict is Verdict.PROGRESSING
+    assert fleet.judge(5000).failure_class == "StartError"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "failed to sync configmap cache: timed out waiting for the condition",
+        "host IP unknown; known addresses: []",
+        'cannot find volume "kube-api-access-ln85q" to mount into container "agent"',
+    ],
+)
+def test_what_the_kubelet_does_not_know_yet_is_waited_for(message):
     assert said(waiting("CreateContainerConfigError", message))[0] == "Progressing"
 
 
@@ -324,6 +367,27 @@ def test_a_missing_config_map_volume_fails_at_once_and_a_host_path_by_the_deadli
     assert said(pod, event(pod, "FailedMount", path), when=81) == ("Failed", "MountFailed")
 
 
+@pytest.mark.parametrize(
+    "cause",
+    [
+        'failed to fetch token: Post "https://10.0.0.1:6443/api": connect: connection refused',
+        "failed to fetch token: etcdserver: request timed out",
+        "rpc error: code = Unavailable desc = connection error",
+        "driver name csi.x not found in the list of registered CSI drivers",
+        'configmap "kube-root-ca.crt" not found',
+    ],
+)
+def test_volumes_whose_server_does_not_answer_on_many_nodes_fail_by_the_deadline_only(cause):
+    one = creating()
+    two = replace(one, name="new-b", uid="new-b", node="b")
+    message = f'MountVolume.SetUp failed for volume "v" : {cause}'
+    fleet = Rollout([one, two, old("c")])
+    fleet.hear(*(event(each, "FailedMount", message) for each in (one, two)))
+
+    assert fleet.judge(20).verdict is Verdict.PROGRESSING
+    assert fleet.judge(81).failure_class == "MountFailed"
+
+
 def test_not_registered_is_noise_of_a_restarted_kubelet():
     pod = creating()
     noise = (
@@ -352,14 +416,31 @@ def unscheduled(message):
 
 
 FULL = "0/9 nodes are available: 1 Insufficient cpu, 8 node(s) didn't satisfy plugin(s)."
+IN_VAIN = FULL + " preemption: 0/9 nodes are available: 9 Preemption is not helpful for scheduling."
 PORTS = "0/9 nodes are available: 1 node(s) didn't have free ports for the requested pod ports."
 
 
 def test_no_room_is_the_changes_fault_only_if_it_asks_for_more():
     more = template(resources={"requests": {"cpu": "64"}})
 
-    assert said(unscheduled(FULL), template=more) == ("Failed", "Unschedulable")
-    assert said(unscheduled(FULL), template=more, previous=more)[0] == "NodeProblem"
+    assert said(unscheduled(IN_VAIN), template=more) == ("Failed", "Unschedulable")
+    assert said(unscheduled(IN_VAIN), template=more, previous=more)[0] == "NodeProblem"
+
+
+def test_a_pod_for_which_others_are_evicted_is_waited_for():
+    """The scheduler has nothing to say of preemption where it found victims, until they are gone."""
+    more = template(resources={"requests": {"cpu": "64"}})
+    going = FULL + " preemption: not eligible due to terminating pod on the nominated node."
+
+    assert said(unscheduled(FULL), template=more, when=81)[0] == "Progressing"
+    assert said(unscheduled(going), template=more, when=81)[0] == "Progressing"
+    assert said(unscheduled(FULL), template=more, when=5000) == ("Failed", "Unschedulable")
+
+
+def test_a_node_that_has_as_many_pods_as_it_may_is_the_nodes_matter():
+    message = IN_VAIN.replace("Insufficient cpu", "Too many pods")
+
+    assert said(unscheduled(message), when=500)[0] == "NodeProblem"
 
 
 def test_a_taken_port_of_the_host_is_the_changes_fault_if_it_is_new_or_the_pods_surge():
