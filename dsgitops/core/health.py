@@ -117,7 +117,8 @@ def baseline(
 
     These are nodes that are NotReady or cordoned, or whose pod is not available.  A node without
     a pod, or whose pod is just being replaced or in its first two minutes without a hitch, is not
-    bad: it takes its place in the budget like any other.
+    bad: it takes its place in the budget like any other.  So do cordoned ones whose pods serve
+    where there are no others (a pool on its way out): somebody must be able to vote.
 
     Args:
         live: The DaemonSet, before or after the forward write.
@@ -132,12 +133,10 @@ def baseline(
         if pod.deleting is None:
             fine = pod.is_available(now, min_ready_seconds) or _is_starting(pod, now)
             standing[pod.node] = fine or standing.get(pod.node, False)
-    return frozenset(
-        node.name
-        for node in nodes
-        if eligible.should_run(node)
-        and (not node.is_ready or node.unschedulable or not standing.get(node.name, True))
-    )
+    known = [node for node in nodes if eligible.should_run(node)]
+    serving = [node for node in known if node.is_ready and standing.get(node.name, True)]
+    steady = [node for node in serving if not node.unschedulable]
+    return frozenset(node.name for node in known) - {node.name for node in steady or serving}
 
 
 def _is_starting(pod: Pod, now: datetime) -> bool:

@@ -574,6 +574,14 @@ def test_the_baseline_holds_nodes_that_are_not_fine_before_anything_is_touched()
     assert found == {"dead", "cordoned", "broken"}
 
 
+def test_where_all_that_serve_are_cordoned_they_vote():
+    nodes = [node("dead", ready="Unknown"), node("a", unschedulable=True)]
+    pods = [old("dead"), old("a")]
+    live = Rollout(pods, nodes=nodes).live
+
+    assert baseline(live, pods, nodes, min_ready_seconds=0, now=START) == {"dead"}
+
+
 def test_a_pod_that_is_just_starting_makes_no_node_bad_before():
     starting = unready("a", "old", created=-20)
     crashing_ = replace(crashing("b"), hash="old", created=at(-20))
