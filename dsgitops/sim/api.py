@@ -52,6 +52,8 @@ class ApiServer:
         self.admission: list[Hook] = []
         """Hooks in order; each may change an object or raise `AdmissionRefused`."""
         self.clock = clock
+        self.is_up = True
+        """Whether it takes connections."""
         self._now = clock.now
         self._hub = Hub()
         self._ticking: list[Callable[[], None]] = []
@@ -105,6 +107,16 @@ class ApiServer:
     def due(self) -> datetime | None:
         """Return when `tick` next has something to do."""
         return self._hub.due
+
+    def stop(self) -> None:
+        """Refuse connections until `start`; open watches end."""
+        self.is_up = False
+        for watch in self._hub.watches():
+            watch.end()
+
+    def start(self) -> None:
+        """Serve again."""
+        self.is_up = True
 
     def watches(self) -> list[Watch]:
         """Return the open watches, for faults."""

@@ -68,7 +68,7 @@ class Collector:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        site.clock.after(SWEEP_EVERY, self._sweep_events)
+        site.after(SWEEP_EVERY, self._sweep_events)
 
     def owner_changed(self, owner: Object) -> None:
         """Carry out the finalizers of an owner that is being deleted."""
@@ -76,15 +76,15 @@ class Collector:
         if not is_terminating(owner) or not finalizers:
             return
         key = (namespace_of(owner), name_of(owner))
-        self._site.clock.after(0.05, lambda: self._finalize(key, uid_of(owner)))
+        self._site.after(0.05, lambda: self._finalize(key, uid_of(owner)))
 
     def owner_gone(self, owner: Object) -> None:
         """Delete in the background what an owner leaves behind."""
-        self._site.clock.after(0.05, lambda: self._delete_children(owner))
+        self._site.after(0.05, lambda: self._delete_children(owner))
 
     def node_gone(self, node: Object) -> None:
         """Take the pods of a node away that is no more."""
-        self._site.clock.after(LOST_NODE_AFTER, lambda: self._sweep_node(name_of(node)))
+        self._site.after(LOST_NODE_AFTER, lambda: self._sweep_node(name_of(node)))
 
     def _finalize(self, key: tuple[str, str], uid: str) -> None:
         store = self._site.store
@@ -98,7 +98,7 @@ class Collector:
         elif "foregroundDeletion" in finalizers:
             self._delete_children(owner)
             if any(resource == "pods" for resource, _ in self._children(owner)):
-                self._site.clock.after(FOREGROUND_EVERY, lambda: self._finalize(key, uid))
+                self._site.after(FOREGROUND_EVERY, lambda: self._finalize(key, uid))
                 return
         left = [it for it in finalizers if it not in ("orphan", "foregroundDeletion")]
         if left:

@@ -76,7 +76,7 @@ class ContainerWorker:
 
     def later(self, delay: float, act: Callable[[], None]) -> None:
         """Do something later, unless this life, the pod or the kubelet has ended by then."""
-        self.site.clock.after(delay, self.guarded(act))
+        self.site.after(delay, self.guarded(act), self.pod.kubelet.node)
 
     def guarded(self, act: Callable[[], None]) -> Callable[[], None]:
         """Return `act` made void by the end of this life."""

@@ -93,12 +93,14 @@ class DaemonSetController:
         site: Store, time and chance.
     """
 
+    name = "daemonset-controller"
+
     def __init__(self, site: Site) -> None:
         self._site = site
         self.counts_replaced = True
         """False counts as before kubernetes PR 123233: old pods that are not available are deleted
         without taking budget."""
-        self._recorder = Recorder(site.store, site.clock, "daemonset-controller")
+        self._recorder = Recorder(site.store, site.clock, self.name)
         self.history = History(site)
         self._kept: dict[Key, _Kept] = {}
         self._by_uid: dict[str, Key] = {}
@@ -115,7 +117,7 @@ class DaemonSetController:
     def changed(self, kind: str, resource: str, item: Object) -> None:
         """Take note of a change; it is known a few milliseconds later."""
         if not self._inbox:
-            self._site.clock.after(self._site.between(*LAG), self._drain)
+            self._site.after(self._site.between(*LAG), self._drain, self.name)
         self._inbox.append((kind, resource, item))
 
     def resync(self) -> None:
@@ -252,7 +254,7 @@ class DaemonSetController:
         if kept.due is not None and kept.due <= at:
             return
         kept.due = at
-        self._site.clock.after(delay, lambda: self._is_due(key, kept, at))
+        self._site.after(delay, lambda: self._is_due(key, kept, at), self.name)
 
     def _is_due(self, key: Key, kept: _Kept, at: float) -> None:
         if kept.due == at and self._kept.get(key) is kept:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dsgitops.sim.objects import Object, is_terminating, uid_of
+from dsgitops.sim.objects import Object, condition_of, is_terminating, uid_of
 from dsgitops.sim.podworker import PodWorker
 from dsgitops.sim.recorder import Recorder
 
@@ -58,6 +58,8 @@ class Kubelet:
             worker.later(self.site.between(0.01, 0.04), worker.terminate)
         elif pod["spec"].get("readinessGates") and worker.seen.sandbox:
             worker.later(self.site.between(0.05, 0.5), worker.write)
+        elif _was_flipped(pod):
+            worker.later(self.site.between(0.01, 0.1), worker.write)
 
     def pod_gone(self, pod: Object) -> None:
         """Take note of a pod that is no more, with or without this kubelet's doing."""
@@ -103,3 +105,9 @@ class Kubelet:
         worker.later(self.site.between(0.005, 0.03), worker.start)
         if is_terminating(pod):
             worker.later(0.05, worker.terminate)
+
+
+def _was_flipped(pod: Object) -> bool:
+    """Whether the node controller took Ready away: a kubelet always says why."""
+    ready = condition_of(pod, "Ready")
+    return ready is not None and ready["status"] == "False" and "reason" not in ready

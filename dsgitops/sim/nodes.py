@@ -33,6 +33,10 @@ GRACE_PERIOD = 50.0
 """Seconds without a heartbeat until a node is Unknown (`--node-monitor-grace-period` of 1.36)."""
 NOTICED_AFTER = (51.0, 57.0)
 """Seconds from a kubelet's death to `Ready=Unknown`: grace period, and the monitor's own period."""
+MONITOR_PERIOD = 5.0
+"""Seconds between two looks at all nodes (`--node-monitor-period`)."""
+HEARTBEAT_PERIOD = 10.0
+"""Seconds between two heartbeats of a kubelet (a quarter of its lease's 40)."""
 UNREACHABLE = "node.kubernetes.io/unreachable"
 NOT_READY = "node.kubernetes.io/not-ready"
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
@@ -132,23 +136,27 @@ class NodeController:
         self._absences += 1
         absence = self._silent[node] = self._absences
         delay = self._site.between(*NOTICED_AFTER) if noticed_after is None else noticed_after
-        self._site.clock.after(delay, lambda: self._notice(node, absence))
+        self._site.after(delay, lambda: self._notice(node, absence))
 
     def is_back(self, node: str) -> None:
-        """Take note that a kubelet posts its status again."""
-        self._silent.pop(node, None)
+        """Take note that a kubelet was started again, and posts its status."""
         found = self._site.store.get("nodes", "", node)
         if found is None:
             return
         recorder = Recorder(self._site.store, self._site.clock, "kubelet", node)
         recorder.say(found, "Normal", "Starting", "Starting kubelet.")
-        self._post_ready(node)
+        self.is_heard(node)
         for reason in _COMEBACK:
             recorder.say(found, "Normal", reason, f"Node {node} status is now: {reason}")
 
+    def is_heard(self, node: str) -> None:
+        """Take note that a kubelet posts its status again."""
+        self._silent.pop(node, None)
+        self._post_ready(node)
+
     def join(self, node: str) -> None:
         """Bring a new node's network up, a second after it registered."""
-        self._site.clock.after(self._site.between(0.6, 1.0), lambda: self._post_ready(node))
+        self._site.after(self._site.between(0.6, 1.0), lambda: self._post_ready(node))
 
     def _post_ready(self, node: str) -> None:
         found = self._site.store.get("nodes", "", node)
@@ -161,7 +169,7 @@ class NodeController:
         self._later(1.0, 5.0, lambda: self._untaint(node, "NoExecute"))
 
     def _later(self, shortest: float, longest: float, act: Callable[[], None]) -> None:
-        self._site.clock.after(self._site.between(shortest, longest), act)
+        self._site.after(self._site.between(shortest, longest), act)
 
     def _notice(self, node: str, absence: int) -> None:
         found = self._site.store.get("nodes", "", node)
@@ -263,7 +271,7 @@ class NodeController:
                 self._evict_in(stay, pod)
 
     def _evict_in(self, delay: float, pod: Object) -> None:
-        self._site.clock.after(delay, lambda: self._evict(pod))
+        self._site.after(delay, lambda: self._evict(pod))
 
     def _evict(self, pod: Object) -> None:
         key = (namespace_of(pod), name_of(pod))

@@ -90,7 +90,7 @@ class PodWorker:
 
     def later(self, delay: float, act: Callable[[], None]) -> None:
         """Do something later, unless the pod or its kubelet is gone by then."""
-        self.site.clock.after(delay, self.guarded(act))
+        self.site.after(delay, self.guarded(act), self.kubelet.node)
 
     def has_image(self, image: str) -> bool:
         """Whether the node has an image."""

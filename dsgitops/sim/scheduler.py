@@ -30,6 +30,8 @@ _COMPONENT = "default-scheduler"
 class Scheduler:
     """Binds pods to the node their affinity names, where they fit."""
 
+    name = "scheduler"
+
     def __init__(self, site: Site) -> None:
         self._site = site
         self._taken: dict[str, Load] = {}
@@ -86,7 +88,7 @@ class Scheduler:
         if not self._waiting.get(node):
             return
         if not self._due:
-            self._site.clock.after(self._site.between(0.004, 0.012), self._run)
+            self._site.after(self._site.between(0.004, 0.012), self._run, self.name)
         self._due[node] = None
 
     # ------------------------------------------------------------------ binding

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dsgitops.sim.faults import Faults
 
 _KEPT = 1000
+_DOWN = ways.Fault(kind=ways.Kind.DOWN)
 
 _OPENS_ALL_THE_SAME = (
     ways.Kind.SILENT,
@@ -57,9 +58,11 @@ class SimTransport:
         """Send and return the whole answer.
 
         Raises:
-            ClusterUnreachable: A fault says so.
+            ClusterUnreachable: The server is away, or a fault says so.
         """
         request = self._noted(request)
+        if not self._api.is_up:
+            ways.before(_DOWN, request)
         fault = None
         if self.faults is not None:
             fault = self.faults.strike(request.method, request.path, self._now())
@@ -78,6 +81,8 @@ class SimTransport:
         fault = None
         if self.faults is not None:
             fault = self.faults.strike("WATCH", request.path, self._now())
+        if not self._api.is_up:
+            fault = _DOWN
         if fault is not None and fault.kind not in _OPENS_ALL_THE_SAME:
             return self._refused(fault, request, wake)
         stream = self._api.watch(request, wake)

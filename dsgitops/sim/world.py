@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Literal
 
@@ -18,7 +19,14 @@ from dsgitops.sim.clock import START, VirtualClock
 from dsgitops.sim.collector import Collector, delete_pod
 from dsgitops.sim.daemonset import DaemonSetController
 from dsgitops.sim.kubelet import Kubelet
-from dsgitops.sim.nodes import NodeController, disrupted, new_node
+from dsgitops.sim.nodes import (
+    HEARTBEAT_PERIOD,
+    MONITOR_PERIOD,
+    NOTICED_AFTER,
+    NodeController,
+    disrupted,
+    new_node,
+)
 from dsgitops.sim.objects import (
     Object,
     controller_of,
@@ -43,6 +51,8 @@ NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 TICK = 1.0
 """Virtual seconds between two ticks of the API server, where no watch is due before."""
 TICK_LEAST = 1e-6
+WATCH_BACKOFF_MAX = 30.0
+"""Seconds between two tries of client-go to open a watch again: doubling up to that."""
 
 
 class World:
@@ -241,12 +251,12 @@ class World:
     def revive(self, node: str) -> None:
         """Bring a kubelet, or a node, back."""
         self.kubelets[node].come_back(self._roster.on(node))
-        self.clock.after(self.site.between(0.2, 0.5), lambda: self._nodes.is_back(node))
+        self.site.after(self.site.between(0.2, 0.5), lambda: self._nodes.is_back(node))
 
     def restart_kubelet(self, node: str, seconds: float) -> None:
         """Kill a kubelet and bring it back after so many seconds."""
         self.kill_kubelet(node)
-        self.clock.after(seconds, lambda: self.revive(node))
+        self.site.after(seconds, lambda: self.revive(node))
 
     def silence_all_kubelets(self, seconds: float) -> None:
         """Cut all kubelets off from the API for a while; their containers run on."""
@@ -257,7 +267,32 @@ class World:
                 self._back_after(name, seconds + self.site.between(0.0, 1.0))
 
     def _back_after(self, node: str, seconds: float) -> None:
-        self.clock.after(seconds, lambda: self.revive(node))
+        self.site.after(seconds, lambda: self.revive(node))
+
+    def stop_api(self, seconds: float) -> None:
+        """Take the API server away for a while, from everybody.
+
+        Controllers and kubelets stand still; what they would have done meanwhile they do after it.
+        Where it lasts as long as the grace period, the nodes look silent for a moment afterwards:
+        their monitor counts on without them, and may look before their kubelets are heard again.
+        """
+        self.api.stop()
+        self.site.reached[""] = self.clock.seconds + seconds
+        self.site.after(0, self.api.start)
+        watched = min(seconds, WATCH_BACKOFF_MAX)
+        for who in (DaemonSetController.name, Scheduler.name, *self.kubelets):
+            self.site.reached[who] = self.site.reached[""] + self.site.between(0.0, watched)
+        for name, kubelet in self.kubelets.items():
+            if kubelet.alive:
+                monitored = seconds + self.site.between(0.0, MONITOR_PERIOD)
+                noticed = max(self.site.between(*NOTICED_AFTER), monitored)
+                self._nodes.fell_silent(name, noticed_after=noticed)
+                heard = seconds + self.site.between(0.5, HEARTBEAT_PERIOD)
+                self.site.after(heard, partial(self._is_heard, name))
+
+    def _is_heard(self, node: str) -> None:
+        if self.kubelets[node].alive:
+            self._nodes.is_heard(node)
 
     def cordon(self, node: str) -> None:
         """Mark a node unschedulable, as `kubectl cordon` does."""

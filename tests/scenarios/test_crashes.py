@@ -141,6 +141,23 @@ def test_killed_at_any_write_the_next_agent_comes_to_the_same_end(undisturbed, l
         assert found == end, f"killed at write {number}, landed {landed}"
 
 
+@pytest.mark.parametrize("landed", [False, True], ids=["before", "after"])
+def test_everybody_without_the_api_server_at_any_write_comes_to_the_same_end(undisturbed, landed):
+    end, writes = undisturbed
+    for number in range(writes):
+        scene = Scene()
+        scene.log.away_at, scene.log.landed = number, landed
+        try:
+            found = play(scene)
+        except AssertionError as problem:
+            pytest.fail(f"away at write {number}: {problem}")
+
+        which = f"away at write {number}, landed {landed}"
+        assert found.template == end.template, which
+        assert found.template_changes == end.template_changes, which
+        assert (found.deleted, len(found.touched)) == (end.deleted, len(end.touched)), which
+
+
 def test_a_write_never_lacks_the_record(undisturbed):
     scene = Scene()
     play(scene)

@@ -47,7 +47,7 @@ class Monkey:
         acts = [self.push_good] * 3 + [self.push_bad] * 3 + [
             self.revert, self.kill_node, self.revive, self.restart, self.edit, self.label,
             self.delete_a_pod, self.suspend, self.resume, self.release, self.undo, self.add_node,
-            self.silence,
+            self.silence, self.stop_api,
         ]  # fmt: skip
         act = self.dice.choice(acts)
         self.done.append(f"{self.scene.world.clock.monotonic():.0f}s {act.__name__}")
@@ -117,6 +117,11 @@ class Monkey:
     def silence(self):
         if not self.dead:
             self.scene.world.silence_all_kubelets(self.dice.choice([20.0, 70.0]))
+
+    def stop_api(self):
+        seconds = self.dice.choice([5.0, 20.0, 55.0, 70.0])
+        self.scene.world.stop_api(seconds)
+        self.scene.run(seconds)
 
     def make_peace(self):
         """Mend everything, and commit something that works."""

@@ -11,6 +11,8 @@ from dsgitops.sim.transport import SimTransport
 APPLY = "application/apply-patch+yaml"
 STRATEGIC = "application/strategic-merge-patch+json"
 MERGE = "application/merge-patch+json"
+AWAY = 60.0
+"""Seconds without an API server: longer than nodes may be silent."""
 
 
 class Killed(BaseException):
@@ -38,6 +40,8 @@ class Log:
     writes: list[Write] = field(default_factory=list)
     die_at: int | None = None
     """Number of the write at which the process ends."""
+    away_at: int | None = None
+    """Number of the write at which everybody loses the API server for a minute."""
     landed: bool = False
     """Whether that write has its effect before."""
     sent: int = 0
@@ -80,6 +84,7 @@ class Wire(SimTransport):
 
     def __init__(self, world, log, faults=None):
         super().__init__(Door(world, log), faults)
+        self.world = world
         self.log = log
 
     def send(self, request):
@@ -93,9 +98,13 @@ class Wire(SimTransport):
         number, self.log.sent = self.log.sent, self.log.sent + 1
         if number == self.log.die_at and not self.log.landed:
             raise Killed
+        if number == self.log.away_at and not self.log.landed:
+            self.world.stop_api(AWAY)
         answer = super().send(request)
         if number == self.log.die_at:
             raise Killed
+        if number == self.log.away_at:
+            self.world.stop_api(AWAY)
         return answer
 
 

@@ -16,6 +16,9 @@ from simulated import (
     staying,
 )
 
+from dsgitops.errors import ClusterUnreachable
+from dsgitops.ports import Request
+from dsgitops.sim.objects import uid_of
 from dsgitops.sim.world import World
 
 BLANKET = {"tolerations": [{"operator": "Exists"}]}
@@ -123,6 +126,60 @@ def test_power_loss_ends_containers_with_unknown_255_and_one_restart():
     assert container["lastState"]["terminated"]["exitCode"] == 255
     assert container["ready"] is True
     assert len(events(world, "SandboxChanged")) == 1
+
+
+# ---------------------------------------------------------------------------- without the API
+
+
+def get(world):
+    """Ask for the DaemonSet, as a client would."""
+    path = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/{NAME}"
+    return world.transport().send(Request(method="GET", path=path))
+
+
+def test_while_the_api_is_away_connections_are_refused_and_nothing_is_written():
+    world = running()
+    world.apply(daemonset("registry.sim/agent:2"))
+    world.stop_api(20)
+    version = world.store.version
+
+    with pytest.raises(ClusterUnreachable) as refused:
+        get(world)
+    assert refused.value.landed is False
+    world.advance(19.9)
+    assert world.store.version == version
+    world.advance(0.2)
+    assert get(world).status == 200
+    settle(world)
+    assert hashes(world) == {newest_hash(world): 4}
+
+
+def test_a_short_outage_of_the_api_lets_no_node_look_silent():
+    world = running()
+    lines = []
+    world.store.subscribe(lambda kind, resource, _: lines.append((kind, resource)))
+    world.stop_api(30)
+    world.advance(120)
+
+    assert {resource for _, resource in lines} <= {"events"}
+
+
+def test_after_a_minute_without_the_api_nodes_look_silent_until_they_are_heard():
+    world = running(nodes=12)
+    before = {uid_of(pod) for pod in world.pods(NAMESPACE, NAME)}
+    world.stop_api(60)
+    looked = []
+    for _ in range(200):
+        world.advance(0.5)
+        looked.append({condition(node(world, name), "Ready") for name in world.kubelets})
+
+    seconds = [number / 2 for number, seen in enumerate(looked, 1) if "Unknown" in seen]
+    assert 60 <= seconds[0] <= 65
+    assert seconds[-1] <= 71
+    assert looked[-1] == {"True"}
+    pods = world.pods(NAMESPACE, NAME)
+    assert {uid_of(pod) for pod in pods} == before
+    assert {condition(pod, "Ready") for pod in pods} == {"True"}
 
 
 # ---------------------------------------------------------------------------- what the status says
