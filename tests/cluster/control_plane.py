@@ -239,7 +239,7 @@ class ControlPlane:
         return [
             str(self.binaries["kwok"]), f"--kubeconfig={self.kubeconfig}",
             "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
-            # A quarter of it between two renewals: a thousand nodes' are half of all writes.
+            # A quarter of it passes between two renewals: of a thousand nodes, 33 writes a second.
             f"--node-lease-duration-seconds={40 if self.node_grace else 120}",
             "-c", str(self.binaries.stages),
         ]  # fmt: skip

@@ -175,7 +175,7 @@ def test_a_deleted_pod_stays_while_something_holds_it_and_a_repeat_is_welcome(cl
     assert (first.status, again.status) == (200, 200)
     assert first.body["metadata"]["deletionGracePeriodSeconds"] == 1
     asked = first.body["metadata"]["deletionTimestamp"]
-    assert again.body["metadata"]["deletionTimestamp"] == asked
+    assert again.body["metadata"]["deletionTimestamp"] <= asked, "its node may have let it go since"
     cluster.call("PATCH", place, {"metadata": {"finalizers": None}}, media=MERGE)
     assert cluster.settle(lambda: cluster.call("GET", place).status == 404)
     assert delete(cluster, name).status == 404
