@@ -326,8 +326,9 @@ class Survey:
         seen = story.losses[-1] if lost is not None and story.losses else None  # by our clock
         stamps = (pod.created, look.node.ready_since, lost, seen, _could_start(pod))
         look.begins = max(each or ALWAYS for each in stamps)
+        floor = self._floor(pod)
         if not any(each.restarts for each in (*pod.init_containers, *pod.containers)):
-            look.floor = self._floor(pod)
+            look.floor = floor
             if story.pull_failed:
                 look.begins = max(look.begins, _last_start(pod))
         if q.started is None or q.live_since is None or q.by_people:
@@ -338,7 +339,7 @@ class Survey:
         if self.question.baking_since is not None and _ran_on(pod, lost):
             due = look.begins + self.manifest.loss_allowance
         else:
-            due = max(look.begins + story.pulled + self.manifest.pod_deadline, self._floor(pod))
+            due = max(look.begins + story.pulled + self.manifest.pod_deadline, floor)
             due = _when_alive(due, look.begins, story)
         look.due = max(due, q.live_since + VIEW_SETTLES, q.started)
         self.wake(look.due)

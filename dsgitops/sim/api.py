@@ -111,7 +111,7 @@ class ApiServer:
     def stop(self) -> None:
         """Refuse connections until `start`; open watches end."""
         self.is_up = False
-        for watch in self._hub.watches():
+        for watch in self.watches():
             watch.end()
 
     def start(self) -> None:

@@ -32,7 +32,6 @@ class Site:
     backend_up: bool = True
     """Whether the backend answers that probes of port 5990 ask."""
     backend_watchers: list[Callable[[], None]] = field(default_factory=list["Callable[[], None]"])
-
     reached: dict[str, float] = field(default_factory=dict[str, float])
     """When who reaches the API again, in seconds since the start; "": who needs no watch for it."""
 

@@ -61,11 +61,7 @@ class SimTransport:
             ClusterUnreachable: The server is away, or a fault says so.
         """
         request = self._noted(request)
-        if not self._api.is_up:
-            ways.before(_DOWN, request)
-        fault = None
-        if self.faults is not None:
-            fault = self.faults.strike(request.method, request.path, self._now())
+        fault = self._fault(request.method, request)
         instead = ways.before(fault, request)
         if instead is not None:
             return instead
@@ -78,11 +74,7 @@ class SimTransport:
     def open(self, request: Request, wake: Wake) -> Stream:
         """Open a watch; a fault may end, silence or refuse it."""
         request = self._noted(request)
-        fault = None
-        if self.faults is not None:
-            fault = self.faults.strike("WATCH", request.path, self._now())
-        if not self._api.is_up:
-            fault = _DOWN
+        fault = self._fault("WATCH", request)
         if fault is not None and fault.kind not in _OPENS_ALL_THE_SAME:
             return self._refused(fault, request, wake)
         stream = self._api.watch(request, wake)
@@ -97,6 +89,13 @@ class SimTransport:
         """Drop or silence the open watches for faults that are active now."""
         if self.faults is not None:
             self.faults.disturb(self._open, self._now())
+
+    def _fault(self, method: str, request: Request) -> ways.Fault | None:
+        if not self._api.is_up:
+            return _DOWN
+        if self.faults is None:
+            return None
+        return self.faults.strike(method, request.path, self._now())
 
     def _refused(self, fault: ways.Fault, request: Request, wake: Wake) -> Stream:
         wake()

@@ -256,7 +256,7 @@ class World:
     def restart_kubelet(self, node: str, seconds: float) -> None:
         """Kill a kubelet and bring it back after so many seconds."""
         self.kill_kubelet(node)
-        self.site.after(seconds, lambda: self.revive(node))
+        self.site.after(seconds, partial(self.revive, node))
 
     def silence_all_kubelets(self, seconds: float) -> None:
         """Cut all kubelets off from the API for a while; their containers run on."""
@@ -264,10 +264,8 @@ class World:
             if kubelet.alive:
                 kubelet.die(with_node=False)
                 self._nodes.fell_silent(name, noticed_after=self.site.between(51.0, 53.0))
-                self._back_after(name, seconds + self.site.between(0.0, 1.0))
-
-    def _back_after(self, node: str, seconds: float) -> None:
-        self.site.after(seconds, lambda: self.revive(node))
+                back = seconds + self.site.between(0.0, 1.0)
+                self.site.after(back, partial(self.revive, name))
 
     def stop_api(self, seconds: float) -> None:
         """Take the API server away for a while, from everybody.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from scenarios.manifests import NAMESPACE
@@ -77,6 +78,30 @@ def run(scene, seconds, holds=None):
         return scene.run(seconds, until=holds)
 
 
+def kill(_scene):
+    """End the agent's process."""
+    raise Killed
+
+
+def take_the_api(scene):
+    """Take the API server from everybody, for longer than nodes may be silent."""
+    scene.world.stop_api(60)
+
+
+def struck(writes, befalls, *, landed):
+    """Play the story once for each of its writes, struck at it; yield which, and how it ended."""
+    for number in range(writes):
+        which = f"{befalls.__name__} at write {number}, landed {landed}"
+        scene = Scene()
+        scene.log.struck_at, scene.log.landed = number, landed
+        scene.log.befalls = partial(befalls, scene)
+        try:
+            found = play(scene)
+        except AssertionError as problem:
+            pytest.fail(f"{which}: {problem}")
+        yield which, found
+
+
 def end_of(scene, before):
     writes = scene.writes()
     changes = [each for each in writes if each.kind in ("apply", "restore")]
@@ -130,29 +155,16 @@ def test_undisturbed_each_content_is_written_once_and_one_pod_is_broken(undistur
 @pytest.mark.parametrize("landed", [False, True], ids=["before", "after"])
 def test_killed_at_any_write_the_next_agent_comes_to_the_same_end(undisturbed, landed):
     end, writes = undisturbed
-    for number in range(writes):
-        scene = Scene()
-        scene.log.die_at, scene.log.landed = number, landed
-        try:
-            found = play(scene)
-        except AssertionError as problem:
-            pytest.fail(f"killed at write {number}: {problem}")
 
-        assert found == end, f"killed at write {number}, landed {landed}"
+    for which, found in struck(writes, kill, landed=landed):
+        assert found == end, which
 
 
 @pytest.mark.parametrize("landed", [False, True], ids=["before", "after"])
 def test_everybody_without_the_api_server_at_any_write_comes_to_the_same_end(undisturbed, landed):
     end, writes = undisturbed
-    for number in range(writes):
-        scene = Scene()
-        scene.log.away_at, scene.log.landed = number, landed
-        try:
-            found = play(scene)
-        except AssertionError as problem:
-            pytest.fail(f"away at write {number}: {problem}")
 
-        which = f"away at write {number}, landed {landed}"
+    for which, found in struck(writes, take_the_api, landed=landed):
         assert found.template == end.template, which
         assert found.template_changes == end.template_changes, which
         assert (found.deleted, len(found.touched)) == (end.deleted, len(end.touched)), which

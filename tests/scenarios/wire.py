@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dsgitops.sim.transport import SimTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 APPLY = "application/apply-patch+yaml"
 STRATEGIC = "application/strategic-merge-patch+json"
 MERGE = "application/merge-patch+json"
-AWAY = 60.0
-"""Seconds without an API server: longer than nodes may be silent."""
 
 
 class Killed(BaseException):
@@ -38,10 +39,10 @@ class Log:
     """Every write of every agent of a scene."""
 
     writes: list[Write] = field(default_factory=list)
-    die_at: int | None = None
-    """Number of the write at which the process ends."""
-    away_at: int | None = None
-    """Number of the write at which everybody loses the API server for a minute."""
+    struck_at: int | None = None
+    """Number of the write at which something befalls."""
+    befalls: Callable[[], None] | None = None
+    """What."""
     landed: bool = False
     """Whether that write has its effect before."""
     sent: int = 0
@@ -80,31 +81,23 @@ class Door:
 
 
 class Wire(SimTransport):
-    """A `SimTransport` through the `Door`, which can be cut at any write."""
+    """A `SimTransport` through the `Door`, where something can befall at any write."""
 
     def __init__(self, world, log, faults=None):
         super().__init__(Door(world, log), faults)
-        self.world = world
         self.log = log
 
     def send(self, request):
-        """Send, and die where the log says so.
-
-        Raises:
-            Killed: The process ends at this write.
-        """
+        """Send; at the write that the log says, let befall what it says."""
         if not is_write(request):
             return super().send(request)
         number, self.log.sent = self.log.sent, self.log.sent + 1
-        if number == self.log.die_at and not self.log.landed:
-            raise Killed
-        if number == self.log.away_at and not self.log.landed:
-            self.world.stop_api(AWAY)
+        struck = number == self.log.struck_at
+        if struck and not self.log.landed:
+            self.log.befalls()
         answer = super().send(request)
-        if number == self.log.die_at:
-            raise Killed
-        if number == self.log.away_at:
-            self.world.stop_api(AWAY)
+        if struck and self.log.landed:
+            self.log.befalls()
         return answer
 
 
