@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 ROUNDS_MAX = 20
 """Rounds in one turn: a step on the way (a takeover) is followed by the next at once."""
+TURN_SECONDS = 1.0
+"""After which a turn gives way to the Lease and to what was heard meanwhile: a thousand new
+DaemonSets take seconds of a processor, and a pod may get a tenth of one."""
 _RETRY_FIRST = timedelta(seconds=1)
 _RETRY_MOST = timedelta(minutes=5)
 _LOOK_AT_LEAST = timedelta(minutes=10)
@@ -73,6 +76,8 @@ class Agent:
     busy: set[Ref] = field(default_factory=set)
     """DaemonSets whose actions are being carried out."""
     again: set[Ref] = field(default_factory=set)
+    late: list[Ref] = field(default_factory=list)
+    """DaemonSets that the last turn had no time for: the first of the next."""
     faults: dict[Ref, int] = field(default_factory=dict)
     """Faults in a row."""
     told: dict[Ref, Decision] = field(default_factory=dict)
@@ -91,16 +96,17 @@ class Agent:
         now = self.clock.now()
         self.look(now)
         self.again |= {ref for ref, at in self.due.items() if at <= now}
+        ends = self.clock.monotonic() + TURN_SECONDS
         for _ in range(ROUNDS_MAX):
             self._collect(now)
             todo = sorted(self.again - self.busy)
             if not todo:
                 break
-            self.again -= set(todo)
-            for ref in todo:
-                self._tend_safely(ref, now)
+            self._tend_in_time(todo, now, ends)
             self._follow()
             self.again |= self.cluster.pump(now)
+            if self.clock.monotonic() >= ends:
+                break
         self.intake.tell_read(self.voice, now, settled=not (self.again or self.busy))
         return self._next(now)
 
@@ -118,6 +124,17 @@ class Agent:
             if decision.follow and (ref in self.followed or ref not in self.busy)
         )
         self.cluster.follow(self.followed)
+
+    def _tend_in_time(self, todo: list[Ref], now: datetime, ends: float) -> None:
+        """Tend one after another, the first in any case; the rest stays in `again`."""
+        rank = {ref: at for at, ref in enumerate(self.late)}
+        self.late = sorted(todo, key=lambda ref: rank.get(ref, len(rank)))
+        while self.late:
+            ref = self.late.pop(0)
+            self.again.discard(ref)
+            self._tend_safely(ref, now)
+            if self.clock.monotonic() >= ends:
+                break
 
     def _tend_safely(self, ref: Ref, now: datetime) -> None:
         try:
