@@ -69,7 +69,7 @@ def real_plane(request):
     """A control plane of the module's own, with three real nodes and no fake ones."""
     if lacking := real_node.missing():
         pytest.skip(lacking)
-    for plane in _plane(request, 2, node_grace=f"{NODE_GRACE_SECONDS}s"):
+    for plane in _plane(request, 2, node_grace=NODE_GRACE_SECONDS):
         with real_node.joined(plane, REAL_NODES) as nodes:
             plane.real_nodes = nodes
             yield plane
@@ -87,16 +87,12 @@ def pod_plane(request):
 
 
 @pytest.fixture(scope="module")
-def image_plane(pod_plane, tmp_path_factory):
-    """The same, with the image (and a mirror's) on both nodes, and its namespace."""
+def image_plane(pod_plane):
+    """The same, with the image on both nodes, and its namespace."""
     if lacking := shipped_image.missing():
         pytest.skip(lacking)
-    archive = shipped_image.archive()
-    mirror = shipped_image.with_mirror(tmp_path_factory.mktemp("mirror"))
     for node in pod_plane.real_nodes:
-        for each in (archive, mirror):
-            node.take_image(each)
-    mirror.unlink()
+        node.take_image(shipped_image.archive())
     namespace = f"{shipped.DEPLOY}/overlays/standalone/namespace.yaml"
     shipped.kubectl(pod_plane, "apply", "-f", namespace)
     return pod_plane

@@ -58,8 +58,9 @@ class ControlPlane:
     binaries: Binaries
     folder: Path
     index: int = 0
-    node_grace: str = ""
-    """How long a node may be silent before it is NotReady; empty: Kubernetes' 50 s."""
+    node_grace: int = 120
+    """Seconds that a node may be silent before it is NotReady.  Fake ones renew their Leases in a
+    quarter of it: of a thousand, 33 a second, and late beside three other clusters."""
     in_pods: bool = False
     """Whether pods have accounts, and reach the API server at the Service `kubernetes` (no kube-proxy
     is needed: the address is a bridge's of this machine)."""
@@ -224,7 +225,7 @@ class ControlPlane:
             "--leader-elect=false", "--kube-api-qps=500", "--kube-api-burst=1000",
             "--bind-address=127.0.0.1", f"--secure-port={self._port(3)}",
             "--cert-dir=certs-controller-manager",
-            *([f"--node-monitor-grace-period={self.node_grace}"] if self.node_grace else []),
+            f"--node-monitor-grace-period={self.node_grace}s",
         ]  # fmt: skip
 
     def _scheduler(self) -> list[str]:
@@ -239,8 +240,7 @@ class ControlPlane:
         return [
             str(self.binaries["kwok"]), f"--kubeconfig={self.kubeconfig}",
             "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
-            # A quarter of it passes between two renewals: of a thousand nodes, 33 writes a second.
-            f"--node-lease-duration-seconds={40 if self.node_grace else 120}",
+            f"--node-lease-duration-seconds={self.node_grace}",
             "-c", str(self.binaries.stages),
         ]  # fmt: skip
 

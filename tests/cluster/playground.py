@@ -28,7 +28,7 @@ def main() -> None:
         signal.signal(each, lambda *_: asked.set())
     begun = time.monotonic()
     with ExitStack() as stack:
-        plane = stack.enter_context(running(built, index=index(3)))
+        plane = stack.enter_context(running(built, index=index(3), node_grace=50))
         plane.add_nodes(FAKE_NODES)
         lacking = real_node.missing()
         if lacking:

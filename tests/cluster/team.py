@@ -179,6 +179,7 @@ class Team:
         with log.open("wb") as err:
             process = subprocess.Popen(
                 self._command(), stderr=err, stdout=subprocess.DEVNULL, env=self._environment(),
+                start_new_session=True,  # its own share of the processor, not one of all tests'
                 preexec_fn=die_with_parent,  # noqa: PLW1509 - only sets a signal
             )  # fmt: skip
         agent = Agent(process, log)
@@ -323,14 +324,15 @@ class Team:
     # ------------------------------------------------------------------ waiting
 
     def wait(self, holds, what: str, *, within: float = WAIT_SECONDS):
-        """Ask until the answer is true, and return it."""
+        """Ask until the answer is true, and return it; a large answer is asked for less often."""
         ends = time.monotonic() + within
-        while time.monotonic() < ends:
+        while (begun := time.monotonic()) < ends:
             if found := holds():
                 return found
             if self.agents and (self.agents[-1].process.poll() or 0) > 0:
                 break  # it gave up by itself
-            time.sleep(0.2)
+            took = time.monotonic() - begun
+            time.sleep(min(max(0.2, 4 * took), 2))
         log = self.agents[-1].log.read_text()[-3000:] if self.agents else ""
         raise AssertionError(f"not within {within:g} s: {what}\n{self.record()}\n{log}")
 
@@ -360,17 +362,3 @@ def serving(team):
     with git_daemon(team.folder) as base:
         team.url = f"{base}/{team.repository.path.name}"
         yield team
-
-
-def every(seconds, holds):
-    """Ask no more often than so: the answer is large."""
-    asked = 0.0
-
-    def now_and_then():
-        nonlocal asked
-        if time.monotonic() - asked < seconds:
-            return False
-        asked = time.monotonic()
-        return holds()
-
-    return now_and_then

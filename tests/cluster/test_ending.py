@@ -14,7 +14,6 @@ from adapters.sink import wait_for
 from cluster import binaries
 from cluster.control_plane import index
 from cluster.part import started_in
-from cluster.team import every
 
 TESTS = Path(__file__).parents[1]
 INDEX = index(0) + 100
@@ -65,7 +64,7 @@ def test_a_run_that_is_asked_to_end_leaves_no_process_and_no_folder(run, tmp_pat
         running = " ".join(started_in(tmp_path))
         return running.count("bin/kwok ") == workers and "-m dsgitops run" in running
 
-    assert wait_for(every(0.2, is_under_way), 240), started_in(tmp_path)
+    assert wait_for(is_under_way, 240), started_in(tmp_path)
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=90)
 

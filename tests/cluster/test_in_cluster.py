@@ -169,6 +169,10 @@ def shorten(page, **settings):
 
 
 def test_the_sidecar_overlay_follows_a_mirror_in_its_own_pod(plane, town, tmp_path, prove):
+    archive = shipped_image.with_mirror(tmp_path)
+    for node in plane.real_nodes:
+        node.take_image(archive)
+    archive.unlink()  # pytest would keep it
     with git_daemon(tmp_path, plane.address) as url:
         repository = {
             "op": "replace",

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from cluster.team import NODES, every, team_on
+from cluster.team import NODES, team_on
 from cluster.toll import watched
 
 DAEMONSETS = 500
@@ -22,6 +22,7 @@ MANY_NODES = 1000
 BATCH = 250
 """Nodes that join at a time: kwok says of each that it is Ready."""
 ANNOTATION = "dsgitops.io/record"
+CONFLICT = 409
 PEAK_MIB_MAX = 96
 """The goal for a fleet of this size (`bench/memory.py` measures it beside a floor)."""
 PATIENCE = 400.0
@@ -65,21 +66,19 @@ def test_500_daemonsets_are_made_from_empty_without_a_read(plane, tmp_path, prov
         first = team.commit(*(team.manifest(name) for name in names))
         begun = time.monotonic()
         with team.agent() as agent:
-            made = every(1, lambda: len(records(team)) == DAEMONSETS)
-            team.wait(made, "all are made", within=PATIENCE)
+            team.wait(lambda: len(records(team)) == DAEMONSETS, "all are made", within=PATIENCE)
             applied = time.monotonic() - begun
-            good = every(2, lambda: all(is_good(each, first) for each in records(team)))
-            team.wait(good, "all are good", within=PATIENCE)
+            team.wait(
+                lambda: all(is_good(each, first) for each in records(team)),
+                "all are good",
+                within=PATIENCE,
+            )
             took, peak, verbs = time.monotonic() - begun, peak_mib(agent), requests(team)
 
     changed = Counter(path for path in written(team) if "fieldManager=dsgitops&" in path)
     assert len(changed) == DAEMONSETS
     assert set(changed.values()) == {1}
-    assert not [
-        each
-        for each in plane.requests("dsgitops")
-        if each.verb == "get" and f"/{team.namespace}/daemonsets" in each.path
-    ]
+    assert reads_without_a_conflict(team) == []
     assert peak < PEAK_MIB_MAX
     prove(
         scenario=f"{DAEMONSETS} DaemonSets from empty",
@@ -105,6 +104,23 @@ def written(team):
     ]
 
 
+def reads_without_a_conflict(team):
+    """Return the paths of DaemonSets that were read though no write of them was refused before.
+
+    The controller may change one in the moment in which we write its record: that is read anew.
+    """
+    refused, found = Counter(), []
+    for each in team.plane.requests("dsgitops"):
+        if f"/{team.namespace}/daemonsets/" not in each.path:
+            continue
+        path = each.path.partition("?")[0]
+        refused[path] += each.code == CONFLICT
+        if each.verb == "get":
+            refused[path] -= 1
+            found += [path] * (refused[path] < 0)
+    return found
+
+
 @pytest.mark.timeout(900)
 def test_a_bad_commit_on_1000_nodes_costs_one_pod(plane, tmp_path, prove):
     for first in range(NODES, MANY_NODES, BATCH):
@@ -113,14 +129,14 @@ def test_a_bad_commit_on_1000_nodes_costs_one_pod(plane, tmp_path, prove):
         good = team.commit(everywhere(team))
         with ExitStack() as stack:
             agent = stack.enter_context(team.agent())
-            team.wait(every(2, lambda: is_good(team.record(), good)), "it is good", within=PATIENCE)
+            team.wait(lambda: is_good(team.record(), good), "it is good", within=PATIENCE)
             tolls = stack.enter_context(watched(plane, team.namespace))
             before, since = {pod.node: pod.uid for pod in team.fleet()}, datetime.now(UTC)
             began, made = peak_mib(agent), len(written(team))
             greedy = {"requests": {"cpu": "64"}}
             team.commit(everywhere(team, image=NEW, resources=greedy))
-            team.wait(every(1, lambda: team.record()["phase"] == "Held"), "it is rolled back")
-            team.wait(every(2, team.all_ready), "every pod is ready again")
+            team.wait(lambda: team.record()["phase"] == "Held", "it is rolled back")
+            team.wait(team.all_ready, "every pod is ready again")
             peak, verbs = peak_mib(agent), requests(team, since)
             after = {pod.node: pod.uid for pod in team.fleet()}
 

@@ -26,7 +26,7 @@ from cluster.installation import (
     telling,
 )  # fmt: skip
 from cluster.shipped import DEPLOY
-from cluster.team import NODES, Team, every
+from cluster.team import NODES, Team
 from cluster.usage import Meter, cgroup_of
 from git_repositories import Web, https_server
 
@@ -129,8 +129,7 @@ def idle(plane, tmp_path_factory):
         team = made.team
         stack.enter_context(telling(plane))
         team.commit(*(team.manifest(name) for name in names(IDLE_DAEMONSETS)))
-        team.wait(every(2, lambda: all_done(team, IDLE_DAEMONSETS)), "all are good",
-                  within=PATIENCE)  # fmt: skip
+        team.wait(lambda: all_done(team, IDLE_DAEMONSETS), "all are good", within=PATIENCE)
         yield Rest(made, datetime.now(UTC), made.meter.now.cpu)
 
 
@@ -197,11 +196,9 @@ def test_a_thousand_daemonsets_are_synced_within_what_the_pod_may_take(
         team.pool = "none"
         team.commit(*(team.manifest(name) for name in names(MANY_DAEMONSETS)))
         begun = time.monotonic()
-        made = every(3, lambda: len(records(team)) == MANY_DAEMONSETS)
-        team.wait(made, "all are made", within=PATIENCE)
+        team.wait(lambda: len(records(team)) == MANY_DAEMONSETS, "all are made", within=PATIENCE)
         applied = time.monotonic() - begun
-        good = every(3, lambda: all_done(team, MANY_DAEMONSETS))
-        team.wait(good, "all are good", within=PATIENCE)
+        team.wait(lambda: all_done(team, MANY_DAEMONSETS), "all are good", within=PATIENCE)
         took, cpu, after = time.monotonic() - begun, many.meter.cpu, many.meter.now
         peak, restarts, errors = many.meter.peak, many.restarts(), many.errors()
 
@@ -221,7 +218,7 @@ def test_ten_idle_minutes_cost_little_and_the_renewed_token_is_used(plane, idle,
     agent, ends = idle.agent, idle.since + timedelta(seconds=IDLE_SECONDS)
     with telling(plane):
         used = agent.team.wait(
-            every(10, lambda: datetime.now(UTC) >= ends and two_tokens(agent, idle.since)),
+            lambda: datetime.now(UTC) >= ends and two_tokens(agent, idle.since),
             "ten minutes are over, and the second token is used",
             within=IDLE_SECONDS + PATIENCE,
         )  # fmt: skip

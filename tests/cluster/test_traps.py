@@ -114,7 +114,7 @@ def story(request, tmp_path_factory):
     with ExitStack() as stack:
         plane = stack.enter_context(
             running(
-                binaries.cached(), index=index(1), node_grace=f"{NODE_GRACE_SECONDS}s",
+                binaries.cached(), index=index(1), node_grace=NODE_GRACE_SECONDS,
                 failed=lambda: request.session.testsfailed > before,
             )
         )  # fmt: skip
