@@ -29,7 +29,8 @@ PROBE = {"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 1, "fai
 VIEW_SETTLES_SECONDS = 60
 """An agent blames nobody by the clock before it has watched for so long."""
 ROLLOUT = {
-    "canary": {"nodes": 1, "bakeTime": "6s"},  # a liveness probe needs a few seconds to fail
+    # A liveness probe needs a few seconds to fail, and a starved kubelet some to say so.
+    "canary": {"nodes": 1, "bakeTime": "12s"},
     "bakeTime": "3s",
     "podDeadline": "15s",
     "progressDeadline": "45s",
