@@ -240,6 +240,7 @@ def assert_one_leads_and_the_other_is_warm(replicas):
 def the_leaders_pod_is_deleted(replicas, town, undisturbed):
     """Return the seconds from the release, and from the deletion, to the other's lead."""
     leader, standby = replicas.leader(), replicas.standby()
+    turns = replicas.lease()["leaseTransitions"]
     commit, at = roll_to_the_canary(town, 2)
     asked = datetime.now(UTC)
     shipped.kubectl(replicas.plane, "delete", "pod", leader, "-n", AGENTS, "--wait=false")
@@ -249,6 +250,7 @@ def the_leaders_pod_is_deleted(replicas, town, undisturbed):
 
     assert (led - released).total_seconds() < CLEAN_SECONDS
     assert replicas.leaders(at) == [leader, standby]
+    assert replicas.lease()["leaseTransitions"] == turns + 1
     assert replicas.changes(at) == undisturbed
     assert replicas.writers(at) == [leader, standby]
     anew = {

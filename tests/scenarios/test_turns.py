@@ -19,11 +19,10 @@ SECONDS_EACH = TURN_SECONDS * 0.4
 
 
 @dataclass
-class Starved:
-    """A clock of the processor's time beside that of the world, and an agent that gets little."""
+class SlowClock:
+    """The world's clock, and what decisions took of a processor beside it."""
 
     clock: Clock
-    decide: object
     spent: float = 0.0
 
     def now(self):
@@ -31,10 +30,6 @@ class Starved:
 
     def monotonic(self):
         return self.clock.monotonic() + self.spent
-
-    def decides(self, *facts):
-        self.spent += SECONDS_EACH
-        return self.decide(*facts)
 
 
 @pytest.fixture
@@ -49,13 +44,14 @@ def scene():
 
 def starve(agent):
     """Let each decision take long; return the names in the order in which they were tended."""
-    slow, tended = Starved(agent.clock, agent.decide), []
+    clock, decide, tended = SlowClock(agent.clock), agent.decide, []
 
-    def decide(desired, observed, record, now):
+    def slowly(desired, observed, record, now):
+        clock.spent += SECONDS_EACH
         tended.append(desired.ref.name)
-        return slow.decides(desired, observed, record, now)
+        return decide(desired, observed, record, now)
 
-    agent.clock, agent.decide = slow, decide
+    agent.clock, agent.decide = clock, slowly
     return tended
 
 
