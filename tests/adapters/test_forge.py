@@ -456,7 +456,8 @@ def test_attempts_come_later_and_later(github, token):
     gaps = [b - a for a, b in zip(github.attempts, github.attempts[1:], strict=False)]
 
     assert len(gaps) == 3
-    assert gaps[0] < gaps[2]
+    least = [statuses.PAUSE_FIRST / 2 * 2**n for n in range(3)]
+    assert all(gap >= pause for gap, pause in zip(gaps, least, strict=True)), gaps
 
 
 def test_only_the_newest_status_of_a_commit_is_sent_after_an_outage(github, token):
@@ -495,7 +496,7 @@ def test_what_is_refused_again_and_again_is_given_up(github, token, monkeypatch)
 
 
 def test_a_forge_that_hangs_delays_no_turn(github, token):
-    github.answers = [5.0]
+    github.answers = [60.0]
     scene = Scene(nodes=3)
     scene.push(image="1")
     told = Statuses({"node-agents": repository(github, token)}, cluster="c", rng=Random(1))
@@ -506,7 +507,7 @@ def test_a_forge_that_hangs_delays_no_turn(github, token):
     took = time.monotonic() - begun
 
     assert scene.phase() == "Idle"
-    assert took < 4
+    assert took < 30
     assert told.busy
 
 
@@ -519,7 +520,7 @@ def test_a_forge_that_answers_in_drops_is_given_up(github, token, monkeypatch, p
     sender.put(STATUS)
 
     assert wait_for(lambda: sender.fault)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 20
     assert sender.fault.what == "no answer in time"
     assert sender.waiting, "it is tried again"
     drip.close()

@@ -36,10 +36,10 @@ def test_the_deadline_kills_grandchildren_that_hold_the_pipes(surroundings, tmp_
         command.run(
             alias(f"sleep 60 & echo $! > {tmp_path}/pid; wait"),
             environment=surroundings,
-            deadline=soon(2),
+            deadline=soon(4),
         )
 
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
     pid = int((tmp_path / "pid").read_text())
     assert not is_alive(pid)
 

@@ -255,7 +255,7 @@ except Undelivered as error:
 
 def test_a_service_that_hangs_delays_neither_the_turn_nor_the_others(messenger, to):
     slow = Messenger()
-    slow.answers = [5.0] * 9
+    slow.answers = [60.0] * 9
     scene = Scene(nodes=3)
     scene.push(image="1")
     scene.start_agent()
@@ -270,7 +270,7 @@ def test_a_service_that_hangs_delays_neither_the_turn_nor_the_others(messenger, 
     slow.close()
 
     assert scene.phase() == "Held"
-    assert took < 4
+    assert took < 30
     assert wait_for(lambda: messenger.seen)
     assert "back on c100000" in messenger.bodies()[0]["title"]
 
@@ -296,7 +296,7 @@ def test_a_service_that_answers_in_drops_is_given_up_and_the_next_one_is_told(
 
     assert told.value.what.endswith("did not take the message")
     assert not told.value.refused
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begun < 20
     assert len(messenger.seen) == 1
     drip.close()
 

@@ -128,7 +128,7 @@ def test_no_fault_of_sentry_delays_a_turn_or_a_rollback_and_every_alert_arrives_
         seen[fault] = place.fail(f"{number}-crash")
     slowest = max(took for took, _ in seen.values())
     assert slowest < 2 * usual + 5, seen
-    assert max(lag for _, lag in seen.values()) < 5, "a turn comes once a second; Sentry has 10 s"
+    assert max(lag for _, lag in seen.values()) < 9, "a turn comes once a second; Sentry has 10 s"
     waiting = [each.id for each in place.record().alerts]
     assert len(waiting) == len(FAULTS)
 

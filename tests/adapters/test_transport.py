@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import yaml
@@ -23,8 +23,12 @@ from dsgitops.adapters.kubernetes.transport import BACKLOG_BYTES_MAX, connect
 from dsgitops.errors import ClusterUnreachable, UsageError
 from dsgitops.ports import Request
 
-GET = Request(method="GET", path="/apis/apps/v1/daemonsets", query={"limit": "2"}, timeout=0.5)
-PATCH = Request(method="PATCH", path="/apis/apps/v1/x", body=b"{}", timeout=0.5)
+GET = Request(method="GET", path="/apis/apps/v1/daemonsets", query={"limit": "2"}, timeout=30)
+PATCH = Request(method="PATCH", path="/apis/apps/v1/x", body=b"{}", timeout=30)
+SOON = 0.5
+"""The timeout of a request that hangs."""
+HANGS = 20.0
+"""Seconds; nobody waits for half of it, however full the machine is."""
 
 
 @dataclass
@@ -103,7 +107,7 @@ def to(server, tmp_path, **user):
     return connect(kubeconfig(tmp_path, server.url, user or None), environ={})
 
 
-def wait_until(true, seconds=5.0):
+def wait_until(true, seconds=30.0):
     ends = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < ends, "it did not happen in time"
@@ -180,15 +184,15 @@ def test_a_name_without_address_certainly_had_no_effect(tmp_path):
 
 
 def test_a_write_without_answer_may_have_landed(server, tmp_path):
-    server.answer = lambda handler, _: time.sleep(1.2)
+    server.answer = lambda handler, _: time.sleep(HANGS)
     begun = time.monotonic()
 
     with pytest.raises(ClusterUnreachable) as caught:
-        to(server, tmp_path).send(PATCH)
+        to(server, tmp_path).send(replace(PATCH, timeout=SOON))
 
     assert caught.value.landed is None
     assert "in time" in caught.value.what
-    assert time.monotonic() - begun < 1.1
+    assert time.monotonic() - begun < HANGS / 2
 
 
 def test_a_write_whose_connection_dies_is_not_sent_again(server, tmp_path):
@@ -243,9 +247,9 @@ def test_an_answer_that_drips_for_ever_is_given_up(server, tmp_path, monkeypatch
 
     def answer(handler, _):
         start_chunks(handler)
-        for _ in range(40):
+        for _ in range(400):
             chunk(handler, b" ")
-            time.sleep(0.05)
+            time.sleep(HANGS / 400)
 
     server.answer = answer
     begun = time.monotonic()
@@ -253,7 +257,7 @@ def test_an_answer_that_drips_for_ever_is_given_up(server, tmp_path, monkeypatch
     with pytest.raises(ClusterUnreachable, match="in time"):
         to(server, tmp_path).send(GET)
 
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < HANGS / 2
 
 
 def test_error_texts_hold_neither_token_nor_body(server, tmp_path):
@@ -409,7 +413,7 @@ def test_a_watch_brings_whole_lines_as_they_come_and_then_ends(server, tmp_path)
     def answer(handler, _):
         start_chunks(handler)
         chunk(handler, b'{"n":1}\n{"n":2}\n{"n"')
-        go_on.wait(5)
+        go_on.wait(30)
         chunk(handler, b":3}\n")
         chunk(handler, b"")
 
@@ -457,16 +461,16 @@ def test_a_half_open_watch_ends_by_its_read_timeout(server, tmp_path):
     def answer(handler, _):
         start_chunks(handler)
         chunk(handler, b'{"n":1}\n')
-        time.sleep(2)
+        time.sleep(HANGS)
 
     server.answer = answer
-    stream = to(server, tmp_path).open(GET, lambda: None)
+    stream = to(server, tmp_path).open(replace(GET, timeout=SOON), lambda: None)
     begun = time.monotonic()
     lines = []
     wait_until(lambda: lines.extend(stream.lines()) or stream.ended)
 
     assert lines == [b'{"n":1}']
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < HANGS / 2
 
 
 def test_an_unreachable_watch_ends_without_status(tmp_path):
@@ -483,7 +487,7 @@ def test_hanging_up_returns_at_once_and_ends_the_thread(server, tmp_path):
     def answer(handler, _):
         start_chunks(handler)
         chunk(handler, b'{"n":1}\n')
-        time.sleep(3)
+        time.sleep(HANGS)
 
     server.answer = answer
     silent = Request(method="GET", path="/w", timeout=60)
@@ -494,9 +498,9 @@ def test_hanging_up_returns_at_once_and_ends_the_thread(server, tmp_path):
     begun = time.monotonic()
     stream.close()
     stream.close()
-    assert time.monotonic() - begun < 0.2
+    assert time.monotonic() - begun < HANGS / 2
     assert stream.ended
-    wait_until(lambda: not any(t.name == "watch" for t in threading.enumerate()), 2)
+    wait_until(lambda: not any(t.name == "watch" for t in threading.enumerate()), HANGS / 2)
     assert threading.active_count() <= before + 2
 
 
@@ -521,7 +525,7 @@ def test_a_watch_that_nobody_reads_stops_reading(server, tmp_path):
     assert held < 4 * BACKLOG_BYTES_MAX
     assert sum(sent) == held, "the server is held back"
     total = []
-    wait_until(lambda: total.extend(map(len, stream.lines())) or stream.ended, 20)
+    wait_until(lambda: total.extend(map(len, stream.lines())) or stream.ended)
     assert sum(total) == 1000 * (len(line) - 1)
 
 
@@ -579,7 +583,7 @@ def test_hanging_up_on_tls_ends_the_thread_too(tls, tmp_path):
     wait_until(lambda: stream.status == 200)
     stream.close()
 
-    wait_until(lambda: not any(t.name == "watch" for t in threading.enumerate()), 2)
+    wait_until(lambda: not any(t.name == "watch" for t in threading.enumerate()), HANGS / 2)
 
 
 def test_a_tls_handshake_that_hangs_is_bounded(tmp_path, monkeypatch):
@@ -591,7 +595,7 @@ def test_a_tls_handshake_that_hangs_is_bounded(tmp_path, monkeypatch):
         with pytest.raises(ClusterUnreachable):
             connect(config, environ={}).send(PATCH)
 
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < HANGS / 2
 
 
 def test_inside_a_cluster_the_service_account_is_used_and_its_token_may_rotate(

@@ -141,12 +141,12 @@ def test_values_are_never_quoted():
 def test_an_alias_bomb_is_stopped_before_it_grows():
     levels = [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)]
     bomb = "\n".join(["a0: &a0 [x,x,x,x,x,x,x,x,x]", *levels])
-    began = time.perf_counter()
+    began = time.process_time()
 
     (problem,) = read(bomb).problems
 
     assert problem.rule == "too-complex"
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize(("levels", "rule"), [(7, "merge-key"), (30, "too-complex")])
@@ -155,12 +155,12 @@ def test_a_merge_key_bomb_takes_no_time(levels, rule):
     lines += [
         f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 3)}]}}" for n in range(1, levels + 1)
     ]
-    began = time.perf_counter()
+    began = time.process_time()
 
     found = read("\n".join(lines)).problems
 
     assert {each.rule for each in found} == {rule}
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_more_than_a_hundred_aliases_are_refused():
@@ -197,11 +197,11 @@ def test_limits_can_be_set():
 
 
 def test_a_long_number_takes_no_time():
-    began = time.perf_counter()
+    began = time.process_time()
 
     read("a: " + "1" * 1_000_000 + "x\nb: " + "1_" * 500_000 + "x\n")
 
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_every_node_knows_its_place():

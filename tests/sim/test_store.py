@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 
 import pytest
@@ -117,17 +116,3 @@ def test_what_was_compacted_is_gone(store):
     with pytest.raises(Gone):
         store.since(old)
     assert list(store.since(store.version)) == []
-
-
-def test_a_write_takes_less_than_a_tenth_of_a_millisecond(store):
-    store.subscribe(lambda *_: None)
-    spec = {"containers": [{"name": str(index), "image": "x"} for index in range(20)]}
-    objects = [store.create("pods", pod(f"p{index}", spec=spec)) for index in range(500)]
-
-    fastest = 1.0
-    for number in range(10):
-        begin = time.perf_counter()
-        objects = [store.update("pods", {**each, "status": {"n": number}}) for each in objects]
-        fastest = min(fastest, (time.perf_counter() - begin) / len(objects))
-
-    assert fastest < 100e-6  # the best of ten: other work on the machine is not the store's

@@ -46,7 +46,7 @@ class Probe:
         """Return status and text."""
         try:
             url = f"http://127.0.0.1:{self.port}{path}"
-            with urllib.request.urlopen(url, timeout=5) as answer:
+            with urllib.request.urlopen(url, timeout=30) as answer:
                 return answer.status, answer.read().decode().strip()
         except urllib.error.HTTPError as error:
             with error:

@@ -38,7 +38,7 @@ def server():
 
 
 def connect(server):
-    return socket.create_connection(("127.0.0.1", server.port), timeout=5)
+    return socket.create_connection(("127.0.0.1", server.port), timeout=30)
 
 
 def answer_to(server, sent):
@@ -54,7 +54,7 @@ def answer_to(server, sent):
 def probe(server):
     """Ask as a kubelet does; return the status and the seconds it took."""
     begun = time.monotonic()
-    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     client.request("GET", "/page", headers={"User-Agent": "kube-probe/1.36"})
     status = client.getresponse().status
     client.close()
@@ -62,7 +62,7 @@ def probe(server):
 
 
 def test_pages_are_answered_and_others_are_not_there(server):
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/page?x=1", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/page?x=1", timeout=30) as answer:
         assert answer.read() == b"Here.\n"
 
     assert answer_to(server, REQUEST.replace(b"page", b"../etc/passwd"))[0] == 404
@@ -109,7 +109,7 @@ def test_a_client_that_says_nothing_is_sent_away(server, monkeypatch):
     status, _ = answer_to(server, b"GET /page HT")
 
     assert status == 408
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < AT_ONCE
 
 
 def test_a_byte_now_and_then_does_not_prolong_the_time_for_a_request(server, monkeypatch):
@@ -121,10 +121,10 @@ def test_a_byte_now_and_then_does_not_prolong_the_time_for_a_request(server, mon
                 client.sendall(bytes([byte]))
             except OSError:
                 break
-            time.sleep(0.1)
+            time.sleep(0.5)
         end = time.monotonic() - begun
 
-    assert end < 2.5, "the whole request would take 3 s"
+    assert end < 8, "the whole request would take 15 s"
 
 
 def test_two_hundred_slow_clients_do_not_keep_a_probe_waiting(server):
@@ -163,7 +163,7 @@ def test_clients_that_hang_up_leave_nothing_behind(server):
             client = connect(server)
             client.sendall(sent)
             client.close()
-    end = time.monotonic() + 5
+    end = time.monotonic() + 30
     while time.monotonic() < end and _talking():
         time.sleep(0.05)
 
@@ -197,7 +197,7 @@ def test_it_ends_at_once_although_clients_are_there(server):
 
     server.stop()
 
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < AT_ONCE
     with pytest.raises(ConnectionRefusedError):
         connect(server)
     client.close()
