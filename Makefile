@@ -28,6 +28,7 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.lock
 demo: $(VENV)/run.stamp ## The main job on a simulated cluster; ends by itself (ARGS="--scenario drift")
 	@$(BIN)/dsgitops demo $(ARGS)
 
+test: WORKERS = 6
 test: $(VENV)/dev.stamp ## Every test that needs no cluster
 	@$(BIN)/python -m pytest $(SHARED) $(ARGS)
 

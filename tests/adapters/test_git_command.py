@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from adapters.sink import wait_for
 
 from dsgitops.adapters.git import command, environment
 from dsgitops.adapters.git.command import Overdue, Oversized, sanitise
@@ -41,19 +42,15 @@ def test_the_deadline_kills_grandchildren_that_hold_the_pipes(surroundings, tmp_
 
     assert time.monotonic() - started < 30
     pid = int((tmp_path / "pid").read_text())
-    assert not is_alive(pid)
+    assert wait_for(lambda: not is_alive(pid))
 
 
 def is_alive(pid: int) -> bool:
-    for _ in range(100):
-        try:
-            with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123 - /proc
-                if stat.read().rpartition(")")[2].split()[0] == "Z":
-                    return False
-        except OSError:
-            return False
-        time.sleep(0.01)
-    return True
+    try:
+        with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123 - /proc
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_a_deadline_that_passed_already_is_overdue(surroundings):
@@ -130,7 +127,8 @@ while not Path("{tmp_path}/pid").exists() or not Path("{tmp_path}/pid").read_tex
     root = Path(command.__file__).parents[3]
     subprocess.run([sys.executable, "-c", script], check=True, cwd=root, timeout=20)
 
-    assert not is_alive(int((tmp_path / "pid").read_text()))
+    pid = int((tmp_path / "pid").read_text())
+    assert wait_for(lambda: not is_alive(pid))
 
 
 @pytest.mark.parametrize("env_is_there", [True, False])

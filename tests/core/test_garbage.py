@@ -29,8 +29,13 @@ def test_nothing_keeps_the_pods_of_a_decision_that_was_made():
     decide(new, seen, known, NOW)  # what is computed once a template is cached from here on
     gc.collect()
     gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
     try:
         decide(new, seen, known, NOW)
-        assert gc.collect() == 0
+        gc.collect()
+        kept = [each for each in gc.garbage if type(each).__module__.startswith("dsgitops.core")]
     finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
         gc.enable()
+    assert kept == [], "threads of other tests may leave garbage of their own"
