@@ -49,6 +49,8 @@ _BEFORE_PEOPLE = _BEFORE_THE_FIRST | {
     Reason.DRIFT_HEALED,
 }
 """The same by OnDelete: we delete nothing, and they may take their time."""
+BLIP = timedelta(seconds=60)
+"""An old pod that is not ready for less may be ready again in a moment."""
 _CLOCKS_DIFFER = timedelta(seconds=30)
 """Ours and the API server's."""
 
@@ -297,9 +299,9 @@ def _go_on(s: Situation) -> Decision:
         )
         return remembering(_progress(s), record, remember(s, record))
     pods = budget.next_deletions(view, canary_only=in_canary)
-    back = _in_service_again(s, pods)
-    if back is not None:
-        return back
+    marked = _in_service_again(s, pods) or _broke_by_itself(s, pods)
+    if marked is not None:
+        return marked
     deletions = tuple(
         DeletePod(
             ref=s.live.ref,
@@ -327,8 +329,44 @@ def _in_service_again(s: Situation, pods: tuple[Pod, ...]) -> Decision | None:
         return None
     left = tuple(name for name in bad.nodes if name not in serving)
     count = bad.count - len(serving)
-    record = s.record.next(bad_before=replace(bad, count=count, nodes=left) if count else None)
-    step = replace(_progress(s), aside=True)  # judged as if they were still away
+    return _marked(s, replace(bad, count=count, nodes=left) if count else None)
+
+
+def _broke_by_itself(s: Situation, pods: tuple[Pod, ...]) -> Decision | None:
+    """Put nodes on the baseline whose pod of last good broke in mid-rollout, before it is deleted.
+
+    What its successor meets there says nothing of the revision.  Nobody is excused while half of
+    the fleet is not available: what all share is no node's own, and somebody must be able to vote.
+    """
+    good, bad = s.record.last_good, s.record.bad_before or BadBefore(count=0)
+    if good is None or bad.count > len(bad.nodes):  # a record that is full takes no more names
+        return None
+    seconds = s.live.min_ready_seconds
+    serving = {pod.node for pod in s.observed.pods if pod.is_available(s.now, seconds)}
+    broken = {
+        pod.node
+        for pod in pods
+        if pod.hash == good.hash and pod.node not in s.bad_before and _is_long_broken(pod, s.now)
+    }
+    if not broken or 2 * len(serving) <= s.judgement.total:
+        return None
+    nodes = tuple(sorted({*bad.nodes, *broken}))
+    return _marked(s, BadBefore(count=bad.count + len(broken), nodes=nodes))
+
+
+def _is_long_broken(pod: Pod, now: datetime) -> bool:
+    """Whether a pod is not ready, and that is no moment's hitch."""
+    ready = pod.conditions.get("Ready")
+    if ready is None or ready.status == "True" or ready.since is None:
+        return False
+    loops = any(each.waiting_reason == "CrashLoopBackOff" for each in pod.containers)
+    return loops or ready.since + BLIP <= now
+
+
+def _marked(s: Situation, bad: BadBefore | None) -> Decision:
+    """Write a new baseline, and judge by the old one until it is known."""
+    record = s.record.next(bad_before=bad)
+    step = replace(_progress(s), aside=True)
     return remembering(step, record, remember(s, record))
 
 
@@ -343,9 +381,7 @@ def _take_baseline(s: Situation) -> Decision | None:
     bad = _bad_since_before(s) if touched else baseline_now(s)
     if bad == s.record.bad_before:
         return None
-    record = s.record.next(bad_before=bad)
-    step = replace(_progress(s), aside=True)  # judged without the baseline: nothing to tell yet
-    return remembering(step, record, remember(s, record))
+    return _marked(s, bad)
 
 
 def _progress(

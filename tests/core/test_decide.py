@@ -438,6 +438,46 @@ def test_one_whose_pod_is_still_broken_stays_excused():
     assert the(decision, DeletePod).node == NAMES[0]
 
 
+def test_a_node_whose_old_pod_broke_by_itself_is_excused_before_the_pod_is_deleted():
+    remembered = rolling(reason=Reason.ROLLOUT_PROGRESSING, started=NOW - seconds(600))
+    ill = pod(NAMES[0], A, ready=False, since=NOW - seconds(90))
+    others = old_and_new(NAMES[1:2], NAMES[2:])
+
+    first = decide(B, in_flight(remembered, (ill, *others)), remembered, NOW)
+    known = body_record(the(first, Remember))
+    then = decide(B, in_flight(known, (ill, *others)), known, NOW)
+
+    assert known.bad_before == BadBefore(count=1, nodes=(NAMES[0],))
+    assert not any(isinstance(each, DeletePod) for each in first.actions)
+    assert the(then, DeletePod).node == NAMES[0]
+    as_ill = replace(pod(NAMES[0], B, ready=False), containers=(crashing(),))
+    assert decide(B, in_flight(known, (as_ill, *others)), known, NOW).record.phase is Phase.ROLLING
+    assert decide(B, in_flight(remembered, (as_ill, *others)), remembered, NOW).reason is (
+        Reason.ROLLING_BACK
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "lost", "others"),
+    [
+        (A, 30, "fine"),
+        (A, 90, "half of them are not"),
+        (C, 90, "fine"),
+    ],
+    ids=["a moment ago", "what many share", "by content that was superseded"],
+)
+def test_nobody_is_excused_for_what_broke(content, lost, others):
+    remembered = rolling(reason=Reason.ROLLOUT_PROGRESSING, started=NOW - seconds(600))
+    ill = pod(NAMES[0], content, ready=False, since=NOW - seconds(lost))
+    fine = others == "fine"
+    rest = (pod(NAMES[1], A, ready=fine, since=NOW - seconds(90)), pod(NAMES[2], B))
+
+    decision = decide(B, in_flight(remembered, (ill, *rest)), remembered, NOW)
+
+    assert decision.record.bad_before is None
+    assert the(decision, DeletePod)
+
+
 def test_first_the_nodes_that_are_bad_already_are_remembered():
     remembered = rolling(phase=Phase.CANARY)
     pods = (pod(NAMES[0], A), pod(NAMES[1], A, ready=False), pod(NAMES[2], A))
