@@ -11,6 +11,8 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from pace import looks
+
 
 class Sink:
     """Listens on loopback.  `answers` are used up first, then every envelope is taken."""
@@ -117,13 +119,8 @@ class Drip:
 
 
 def wait_for(condition, seconds=30.0):
-    """Return whether a condition comes true in time; a slow look is taken less often."""
-    end = time.monotonic() + seconds
-    while (begun := time.monotonic()) < end:
-        if condition():
-            return True
-        time.sleep(0.01 + 4 * (time.monotonic() - begun))
-    return condition()
+    """Return whether a condition comes true in time."""
+    return any(condition() for _ in looks(seconds, rest=0.01))
 
 
 def certificate_of_its_own(folder):

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from cluster import audit, bridge
 from cluster.part import Part
+from pace import looks
 
 from dsgitops.adapters.kubernetes.transport import connect
 from dsgitops.ports import Request
@@ -283,13 +284,11 @@ class ControlPlane:
 
     def wait_for_nodes(self, *names: str) -> None:
         """Wait until these are there, and every node is Ready and schedulable."""
-        ends = time.monotonic() + READY_SECONDS_MAX
-        while time.monotonic() < ends:
+        for _ in looks(READY_SECONDS_MAX):
             nodes = self.call("GET", "/api/v1/nodes")["items"]
             there = {each["metadata"]["name"] for each in nodes}
             if there.issuperset(names) and all(_is_ready(each) for each in nodes):
                 return
-            time.sleep(0.2)
         raise RuntimeError(f"nodes are not ready:\n{self.parts['kwok'].last_words}")
 
     def label_node(self, name: str, **labels: str) -> None:

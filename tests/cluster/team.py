@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 import yaml
 from cluster.part import die_with_parent
 from git_repositories import Repository, git_daemon
+from pace import looks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -324,15 +324,12 @@ class Team:
     # ------------------------------------------------------------------ waiting
 
     def wait(self, holds, what: str, *, within: float = WAIT_SECONDS):
-        """Ask until the answer is true, and return it; a large answer is asked for less often."""
-        ends = time.monotonic() + within
-        while (begun := time.monotonic()) < ends:
+        """Ask until the answer is true, and return it."""
+        for _ in looks(within):
             if found := holds():
                 return found
             if self.agents and (self.agents[-1].process.poll() or 0) > 0:
                 break  # it gave up by itself
-            took = time.monotonic() - begun
-            time.sleep(min(max(0.2, 4 * took), 2))
         log = self.agents[-1].log.read_text()[-3000:] if self.agents else ""
         raise AssertionError(f"not within {within:g} s: {what}\n{self.record()}\n{log}")
 
