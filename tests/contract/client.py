@@ -5,13 +5,16 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from dsgitops.ports import Request
+from dsgitops.adapters.kubernetes.answers import fault
+from dsgitops.ports import Request, Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from dsgitops.errors import DsgitopsError
     from dsgitops.ports import Stream, Transport
 
 APPLY = "application/apply-patch+yaml"
@@ -20,6 +23,8 @@ MERGE = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 JSON = "application/json"
 Events = list[dict[str, Any]]
+SECRET = "s3cret"
+"""Stands in manifests, and never in a text of ours."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,15 @@ class Cluster:
 
         assert self.settle(enough), f"the watch told no more than {found}"
         return found
+
+
+def meaning(answer: Answer) -> DsgitopsError:
+    """Return what the agent makes of an answer; no text of ours has a value of the manifest."""
+    body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
+    response = Response(status=answer.status, headers=answer.headers, body=body)
+    error = fault(response, doing="patch DaemonSet x/agent", now=datetime.now(UTC))
+    assert SECRET not in f"{error} {getattr(error, 'remedy', '')}"
+    return error
 
 
 def manifest(name="agent", **spec) -> dict[str, Any]:

@@ -6,27 +6,12 @@ No text of ours has a value of the manifest.
 
 from __future__ import annotations
 
-import base64
-import json
-from datetime import UTC, datetime
-
 import pytest
-from contract.client import STRATEGIC, container_of, manifest
+from contract.client import SECRET, STRATEGIC, container_of, manifest, meaning
 
-from dsgitops.adapters.kubernetes.answers import fault
 from dsgitops.errors import ActionRefused, ClusterUnreachable, Stale
-from dsgitops.ports import Response
 
-SECRET = "s3cret"
 OTHER_UID = "11111111-2222-3333-4444-555555555555"
-
-
-def meaning(answer):
-    body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
-    response = Response(status=answer.status, headers=answer.headers, body=body)
-    error = fault(response, doing="patch DaemonSet x/agent", now=datetime.now(UTC))
-    assert SECRET not in f"{error} {getattr(error, 'remedy', '')}"
-    return error
 
 
 def with_container(**fields):
@@ -124,16 +109,6 @@ def test_a_namespace_that_is_not_there_is_refused(cluster):
 
     assert isinstance(error, ActionRefused)
     assert "the namespace does not exist" in str(error)
-
-
-def test_a_page_from_a_version_that_is_gone_is_stale(cluster):
-    page = {"v": "meta.k8s.io/v1", "rv": 1, "start": "/x\0"}
-    token = base64.urlsafe_b64encode(json.dumps(page).encode()).rstrip(b"=").decode()
-
-    answer = cluster.call("GET", cluster.path(), **{"limit": 2, "continue": token})
-
-    assert answer.status == 410
-    assert isinstance(meaning(answer), Stale)
 
 
 def test_a_right_that_is_missing_is_named_for_the_one_who_grants_it(trouble):

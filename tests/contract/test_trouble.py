@@ -7,9 +7,9 @@ import json
 import re
 
 import pytest
-from contract.client import STRATEGIC, manifest
+from contract.client import STRATEGIC, manifest, meaning
 
-from dsgitops.errors import ClusterUnreachable
+from dsgitops.errors import ClusterUnreachable, Stale
 
 
 def idle(name="agent"):
@@ -85,6 +85,7 @@ def test_a_forgotten_version_is_410_to_watch_to_list_and_to_page_and_a_list_star
     assert (exact.status, exact.body["reason"]) == (410, "Expired")
     page = cluster.call("GET", cluster.path(), **{"limit": 2, "continue": token(int(old))})
     assert (page.status, page.body["reason"]) == (410, "Expired")
+    assert isinstance(meaning(page), Stale)
     assert page.body["metadata"]["continue"]  # of an inconsistent rest: not to be used
     names = [each["metadata"]["name"] for each in cluster.list("daemonsets")]
     assert names == ["agent"]
