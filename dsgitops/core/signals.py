@@ -130,7 +130,17 @@ _OWN_OVERUSE = re.compile(
     r"|exceeded its local ephemeral storage limit"
 )
 
-_REFUSED_BY_KUBELET = frozenset({"SysctlForbidden", "AppArmor", "PodFeatureUnsupported"})
+_REFUSED_BY_KUBELET = frozenset(
+    {
+        "SysctlForbidden",
+        "AppArmor",
+        "PodFeatureUnsupported",
+        "PodLevelResourcesNotSupported",
+        "SupplementalGroupsPolicyNotSupported",
+        "PodOSNotSupported",
+        "PodOSSelectorNodeLabelDoesNotMatch",
+    }
+)
 """Reasons of a kubelet that will not run such a manifest; a new pod fares no better."""
 
 
@@ -166,7 +176,7 @@ def _not_ready(pod: Pod, story: Story, scene: Scene) -> Iterator[Signal]:
             FailureClass.NO_PROGRESS, weight, message=_cut(ready.message), since=ready.since
         )
         return
-    yield from _before_start(pod, story)
+    yield from _before_start(pod, story, scene)
     yield _late(pod, story.probe)
 
 
@@ -210,9 +220,34 @@ _MOUNT_PASSES = re.compile(
 )
 """Who was asked did not answer: many nodes at once meet that, and the next attempt may go well."""
 _NO_RUNTIME = re.compile(r"no runtime for|RuntimeHandler", re.IGNORECASE)
+_NOT_TO_BE_SET = re.compile(r"(?:open|write) /proc/sys/|spec\.hostUsers|selinux options")
+"""Of the pod's security context: a sysctl, user namespaces, SELinux."""
+_INIT_KILLED = re.compile(r"container init was OOM-killed")
+_NO_MEMORY = re.compile(r"cgroup.*cannot allocate memory")
+"""A limit of some bytes, or a node whose kernel has lost its memory for cgroups."""
 
 
-def _before_start(pod: Pod, story: Story) -> Iterator[Signal]:
+def _sandbox(message: str, scene: Scene) -> Signal:
+    """Read why the pod's sandbox was not created: the node, unless the manifest asks too much.
+
+    The sandbox runs under the pod's memory limit and with its sysctls (seen on Kubernetes 1.36 with
+    containerd 1.6, `tests/cluster/test_real_pods.py`).
+    """
+    name, weight = FailureClass.NO_PROGRESS, Weight.NODE
+    lowered = bool(scene.manifest.lowered_memory)
+    if _INIT_KILLED.search(message):
+        name = FailureClass.OOM_KILLED
+        weight = Weight.CERTAIN if lowered else Weight.WEAK
+    elif lowered and _NO_MEMORY.search(message):
+        name, weight = FailureClass.OOM_KILLED, Weight.WEAK
+    elif _NOT_TO_BE_SET.search(message):
+        name, weight = FailureClass.CONFIG_ERROR, Weight.WEAK
+    elif _NO_RUNTIME.search(message):
+        weight = Weight.WEAK
+    return Signal(name, weight, message=_cut(message))
+
+
+def _before_start(pod: Pod, story: Story, scene: Scene) -> Iterator[Signal]:
     """Read Events of a pod none of whose containers has run: volumes, then the sandbox."""
     sandbox = pod.conditions.get("PodReadyToStartContainers")
     if (sandbox is not None and sandbox.status == "True") or _has_run(pod):
@@ -223,8 +258,7 @@ def _before_start(pod: Pod, story: Story) -> Iterator[Signal]:
             weight = Weight.LATE
         yield Signal(FailureClass.MOUNT_FAILED, weight, message=_cut(story.mount))
     if story.sandbox:
-        weight = Weight.WEAK if _NO_RUNTIME.search(story.sandbox) else Weight.NODE
-        yield Signal(FailureClass.NO_PROGRESS, weight, message=_cut(story.sandbox))
+        yield _sandbox(story.sandbox, scene)
 
 
 def _has_run(pod: Pod) -> bool:

@@ -71,9 +71,15 @@ _TABLES: Mapping[FailureClass, _Table] = {
         *_table(
             (r"runAsNonRoot", "it would run as root, which runAsNonRoot forbids"),
             (r"failed to sync|timed out|not registered", "the kubelet has not read it yet"),
+            (r"/proc/sys/|forbidden sysctl", "the node refuses a sysctl"),
+            (r"hostUsers", "the node's runtime has no user namespaces"),
+            (r"selinux options", "its SELinux options cannot be read"),
         ),
     ),
     FailureClass.START_ERROR: _START,
+    FailureClass.OOM_KILLED: _table(
+        (r"OOM-killed|cannot allocate memory", "nothing starts within its memory limit"),
+    ),
     FailureClass.HOOK_FAILED: _table((r"exited with (\d{1,3})\b", "a hook exited with {}")),
     FailureClass.MOUNT_FAILED: (
         *_OBJECTS,

@@ -49,6 +49,7 @@ EATS_MEMORY = {
     "command": ["tail", "-c", "99999999", "/dev/zero"],
     "resources": {"limits": {"memory": "16Mi"}},
 }
+PING = {"name": "net.ipv4.ping_group_range", "value": "everybody"}
 BREAKS = {
     "wrong-path": ("a readiness probe to a wrong path", "ReadinessProbeFailed"),
     "wrong-port": ("a readiness probe to a wrong port", "ReadinessProbeFailed"),
@@ -58,6 +59,8 @@ BREAKS = {
     "no-program": ("a program that is not in the image", "StartError"),
     "no-configmap": ("a missing ConfigMap", "ConfigError"),
     "memory": ("more memory than its limit", "OOMKilled"),
+    "no-memory": ("a memory limit in which nothing starts", "OOMKilled"),
+    "sysctl": ("a sysctl with a value that the kernel refuses", "ConfigError"),
     "init": ("an init container that fails", "InitContainerFailed"),
     "liveness": ("a liveness probe to a wrong port", "LivenessProbeFailed"),
 }
@@ -74,14 +77,17 @@ def broken(team, name, registry):
         "no-program": {"command": ["/bin/nothing"]},
         "no-configmap": {"envFrom": [{"configMapRef": {"name": "nowhere"}}]},
         "memory": EATS_MEMORY,
+        "no-memory": {"resources": {"limits": {"memory": "1Mi"}}},
+        "sysctl": {},
         "init": {},
         "liveness": {"livenessProbe": live},
     }
     found = manifest(team, name, **({"image": NEXT} | made[name]))
+    pod = found["spec"]["template"]["spec"]
     if name == "init":
-        found["spec"]["template"]["spec"]["initContainers"] = [
-            {"name": "prepare", "image": NEXT, "command": ["false"]}
-        ]
+        pod["initContainers"] = [{"name": "prepare", "image": NEXT, "command": ["false"]}]
+    if name == "sysctl":
+        pod["securityContext"] = {"sysctls": [PING]}
     return found
 
 

@@ -409,6 +409,57 @@ def test_a_sandbox_that_cannot_be_created_is_the_node_until_it_is_created():
     assert said(up, failed)[0] == "Progressing"
 
 
+RUNC = (
+    "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to create containerd task: "
+    "failed to create shim task: OCI runtime create failed: runc create failed: unable to start "
+    "container process: "
+)
+KILLED = RUNC + "container init was OOM-killed (memory limit too low?): unknown"
+NO_MEMORY = RUNC + (
+    "unable to apply cgroup configuration: mkdir /sys/fs/cgroup/memory/kubepods/burstable/pod1/2: "
+    "cannot allocate memory: unknown"
+)
+SYSCTL = RUNC + (
+    "error during container init: write /proc/sys/net/ipv4/ping_group_range: invalid argument: unknown"
+)
+USERNS = (
+    "Failed to create pod sandbox: can't set `spec.hostUsers: false`, runtime does not support user "
+    "namespaces"
+)
+SELINUX = RUNC.partition("failed to create")[0] + (
+    "failed to generate sandbox container spec: failed to init selinux options &SELinuxOption{User:,"
+    "Role:,Type:,Level:bogus,}: the format of 'level' \"bogus\" is not correct"
+)
+
+
+@pytest.mark.parametrize(
+    ("message", "name"),
+    [(KILLED, "OOMKilled"), (SYSCTL, "ConfigError"), (USERNS, "ConfigError"),
+     (SELINUX, "ConfigError")],
+    ids=["memory", "sysctl", "user namespaces", "SELinux"],
+)  # fmt: skip
+def test_a_sandbox_that_the_manifest_keeps_from_starting_is_a_vote_at_its_deadline(message, name):
+    pod = creating()
+    failed = event(pod, "FailedCreatePodSandBox", message)
+
+    assert said(pod, failed)[0] == "Progressing"
+    assert said(pod, failed, when=81) == ("Failed", name)
+
+
+def test_a_sandbox_that_dies_within_a_lowered_memory_limit_is_certain():
+    def limited(memory):
+        return template(resources={"limits": {"memory": memory}})
+
+    def met(message, when, before):
+        pod = creating()
+        failed = event(pod, "FailedCreatePodSandBox", message)
+        return said(pod, failed, when=when, template=limited("64Ki"), previous=limited(before))
+
+    assert met(KILLED, 20, "64Mi") == ("Failed", "OOMKilled")
+    assert met(NO_MEMORY, 81, "64Mi") == ("Failed", "OOMKilled")
+    assert met(NO_MEMORY, 500, "64Ki")[0] == "NodeProblem", "a kernel that lost its memory"
+
+
 def unscheduled(message):
     pod = replace(waiting("ContainerCreating"), bound=False, containers=(), phase="Pending")
     scheduled = Condition(status="False", reason="Unschedulable", message=message)
