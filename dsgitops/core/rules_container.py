@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Json = Any
 
 _STANDARD = ("cpu", "memory", "ephemeral-storage")
+_STARTS_BYTES = 2**20
+"""In 1 MiB the runtime itself is killed before the container begins (`tests/cluster`)."""
 _FIELDS = re.compile(
     r"metadata\.(name|namespace|uid)|metadata\.(labels|annotations)\['[^']+'\]"
     r"|spec\.(nodeName|serviceAccountName)|status\.(hostIPs?|podIPs?)"
@@ -205,6 +207,11 @@ def _check_memory(container: Mapping[str, Json], pointer: str, findings: Finding
     if not init and "memory" not in limits:
         what = f"{spoken(pointer)} has no memory limit: a leak takes the node and all on it"
         findings.warning(pointer, "no-memory-limit", what, "set resources.limits.memory")
+    amount = _amount(limits.get("memory"))
+    if amount is not None and 0 < amount < _STARTS_BYTES:
+        at = f"{pointer}/resources/limits/memory"
+        what = f"{spoken(at)} is {float(amount):g} bytes: no container starts in that"
+        findings.warning(at, "tiny-memory-limit", what, "a unit is missing: 100Mi, not 100 or 100m")
 
 
 def _check_amount(name: str, value: Json, pointer: str, findings: Findings) -> None:

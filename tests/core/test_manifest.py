@@ -188,6 +188,17 @@ def test_what_works_and_will_be_regretted_is_a_warning(before, after, rule):
     assert file.manifests[0].problem is None
 
 
+@pytest.mark.parametrize("limit", ["100m", "128", "64Ki"])
+def test_a_memory_limit_in_which_nothing_starts_is_a_warning_with_a_way_out(limit):
+    text = spoilt(
+        ("limits: {memory: 128Mi}", f"limits: {{memory: {limit}}}"), ("memory: 64Mi", "memory: 0")
+    )
+
+    (problem,) = read(text).problems
+    assert (problem.severity, problem.rule) == ("warning", "tiny-memory-limit")
+    assert problem.remedy.endswith("100Mi, not 100 or 100m")
+
+
 def test_on_delete_is_followed_and_said():
     text = spoilt(
         ("type: RollingUpdate", "type: OnDelete"), ("maxUnavailable: 1", "maxUnavailable: 0")
