@@ -12,7 +12,7 @@ from dsgitops.core.failing import added, fail, quarantined
 from dsgitops.core.gates import conflict, given_up, native_budget, recent
 from dsgitops.core.health import baseline, eligible_nodes
 from dsgitops.core.model import Decision, Desired, FailureClass, NodeState, Phase, Reason, Verdict
-from dsgitops.core.record import BadBefore
+from dsgitops.core.record import BadBefore, dump, load
 from dsgitops.core.situation import IN_FLIGHT, Situation
 from dsgitops.core.steps import (
     apply_content,
@@ -335,23 +335,28 @@ def _in_service_again(s: Situation, pods: tuple[Pod, ...]) -> Decision | None:
 def _broke_by_itself(s: Situation, pods: tuple[Pod, ...]) -> Decision | None:
     """Put nodes on the baseline whose pod of last good broke in mid-rollout, before it is deleted.
 
-    What its successor meets there says nothing of the revision.  Nobody is excused while half of
-    the fleet is not available: what all share is no node's own, and somebody must be able to vote.
+    What its successor meets there says nothing of the revision.  Fewer than half of the nodes are
+    ever excused, and nobody while half of them do not serve: what many share is no node's own.
     """
-    good, bad = s.record.last_good, s.record.bad_before or BadBefore(count=0)
-    if good is None or bad.count > len(bad.nodes):  # a record that is full takes no more names
+    good = s.record.last_good
+    hash_ = good.hash if good else ""
+    broken = {pod.node for pod in pods if pod.hash == hash_ and _is_long_broken(pod, s.now)}
+    known = baseline_now(s) if broken - s.bad_before else None
+    if known is None:
         return None
+    broken = broken.intersection(known.nodes) - s.bad_before
+    states = s.judgement.states.items()
+    counted = {node for node, state in states if state is not NodeState.LEAVING}
     seconds = s.live.min_ready_seconds
-    serving = {pod.node for pod in s.observed.pods if pod.is_available(s.now, seconds)}
-    broken = {
-        pod.node
-        for pod in pods
-        if pod.hash == good.hash and pod.node not in s.bad_before and _is_long_broken(pod, s.now)
-    }
-    if not broken or 2 * len(serving) <= s.judgement.total:
+    serving = {pod.node for pod in s.observed.pods if pod.is_available(s.now, seconds)} & counted
+    excused = (s.bad_before | broken) & counted
+    if not broken or 2 * len(serving) <= len(counted) or 2 * len(excused) >= len(counted):
         return None
-    nodes = tuple(sorted({*bad.nodes, *broken}))
-    return _marked(s, BadBefore(count=bad.count + len(broken), nodes=nodes))
+    count = s.record.bad_before.count if s.record.bad_before else 0
+    nodes = tuple(sorted(s.bad_before | broken))
+    bad = BadBefore(count=count + len(broken), nodes=nodes)
+    kept = load(dump(s.record.next(bad_before=bad)))  # a full record drops names: others' too
+    return _marked(s, bad) if kept is not None and kept.bad_before == bad else None
 
 
 def _is_long_broken(pod: Pod, now: datetime) -> bool:
@@ -359,8 +364,7 @@ def _is_long_broken(pod: Pod, now: datetime) -> bool:
     ready = pod.conditions.get("Ready")
     if ready is None or ready.status == "True" or ready.since is None:
         return False
-    loops = any(each.waiting_reason == "CrashLoopBackOff" for each in pod.containers)
-    return loops or ready.since + BLIP <= now
+    return ready.since + BLIP <= now
 
 
 def _marked(s: Situation, bad: BadBefore | None) -> Decision:

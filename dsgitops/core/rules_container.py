@@ -210,7 +210,7 @@ def _check_memory(container: Mapping[str, Json], pointer: str, findings: Finding
     amount = _amount(limits.get("memory"))
     if amount is not None and 0 < amount < _STARTS_BYTES:
         at = f"{pointer}/resources/limits/memory"
-        what = f"{spoken(at)} is {float(amount):g} bytes: no container starts in that"
+        what = f"{spoken(at)} is {amount.normalize():f} bytes: no container starts in that"
         findings.warning(at, "tiny-memory-limit", what, "a unit is missing: 100Mi, not 100 or 100m")
 
 

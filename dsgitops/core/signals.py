@@ -220,11 +220,16 @@ _MOUNT_PASSES = re.compile(
 )
 """Who was asked did not answer: many nodes at once meet that, and the next attempt may go well."""
 _NO_RUNTIME = re.compile(r"no runtime for|RuntimeHandler", re.IGNORECASE)
-_NOT_TO_BE_SET = re.compile(r"(?:open|write) /proc/sys/|spec\.hostUsers|selinux options")
+_NOT_TO_BE_SET = re.compile(
+    r"container init: (?:open|write) /proc/sys/|spec\.hostUsers|init selinux options"
+)
 """Of the pod's security context: a sysctl, user namespaces, SELinux."""
 _INIT_KILLED = re.compile(r"container init was OOM-killed")
 _NO_MEMORY = re.compile(r"cgroup.*cannot allocate memory")
 """A limit of some bytes, or a node whose kernel has lost its memory for cgroups."""
+
+
+_TAIL = MESSAGE_MAX - len("sandbox: ")
 
 
 def _sandbox(message: str, scene: Scene) -> Signal:
@@ -233,18 +238,15 @@ def _sandbox(message: str, scene: Scene) -> Signal:
     The sandbox runs under the pod's memory limit and with its sysctls (seen on Kubernetes 1.36 with
     containerd 1.6, `tests/cluster/test_real_pods.py`).
     """
-    name, weight = FailureClass.NO_PROGRESS, Weight.NODE
+    name, weight = FailureClass.NO_PROGRESS, Weight.WEAK
     lowered = bool(scene.manifest.lowered_memory)
-    if _INIT_KILLED.search(message):
+    if _INIT_KILLED.search(message) or (lowered and _NO_MEMORY.search(message)):
         name = FailureClass.OOM_KILLED
-        weight = Weight.CERTAIN if lowered else Weight.WEAK
-    elif lowered and _NO_MEMORY.search(message):
-        name, weight = FailureClass.OOM_KILLED, Weight.WEAK
     elif _NOT_TO_BE_SET.search(message):
-        name, weight = FailureClass.CONFIG_ERROR, Weight.WEAK
-    elif _NO_RUNTIME.search(message):
-        weight = Weight.WEAK
-    return Signal(name, weight, message=_cut(message))
+        name = FailureClass.CONFIG_ERROR
+    elif not _NO_RUNTIME.search(message):
+        weight = Weight.NODE
+    return Signal(name, weight, message=f"sandbox: {message[-_TAIL:]}")  # the cause comes last
 
 
 def _before_start(pod: Pod, story: Story, scene: Scene) -> Iterator[Signal]:

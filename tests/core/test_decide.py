@@ -40,6 +40,7 @@ from dsgitops.core.model import (
     Reason,
     Refusal,
     Rehearsal,
+    Taint,
     Unreadable,
     WaitingFor,
 )  # fmt: skip
@@ -438,14 +439,23 @@ def test_one_whose_pod_is_still_broken_stays_excused():
     assert the(decision, DeletePod).node == NAMES[0]
 
 
+def ill(content=A, *, lost=90, on=NAMES[0]):
+    """A pod that ran for long, and has not been ready for some seconds."""
+    found = pod(on, content, ready=False, since=NOW - seconds(lost))
+    ran = replace(found.containers[0], running_since=LONG_AGO)
+    return replace(found, created=LONG_AGO, containers=(ran,))
+
+
+STARTING = pod(NAMES[0], A, ready=False, since=NOW - seconds(85))
+
+
 def test_a_node_whose_old_pod_broke_by_itself_is_excused_before_the_pod_is_deleted():
     remembered = rolling(reason=Reason.ROLLOUT_PROGRESSING, started=NOW - seconds(600))
-    ill = pod(NAMES[0], A, ready=False, since=NOW - seconds(90))
     others = old_and_new(NAMES[1:2], NAMES[2:])
 
-    first = decide(B, in_flight(remembered, (ill, *others)), remembered, NOW)
+    first = decide(B, in_flight(remembered, (ill(), *others)), remembered, NOW)
     known = body_record(the(first, Remember))
-    then = decide(B, in_flight(known, (ill, *others)), known, NOW)
+    then = decide(B, in_flight(known, (ill(), *others)), known, NOW)
 
     assert known.bad_before == BadBefore(count=1, nodes=(NAMES[0],))
     assert not any(isinstance(each, DeletePod) for each in first.actions)
@@ -458,24 +468,67 @@ def test_a_node_whose_old_pod_broke_by_itself_is_excused_before_the_pod_is_delet
 
 
 @pytest.mark.parametrize(
-    ("content", "lost", "others"),
+    "pods",
     [
-        (A, 30, "fine"),
-        (A, 90, "half of them are not"),
-        (C, 90, "fine"),
+        (ill(lost=30), *old_and_new(NAMES[1:2], NAMES[2:])),
+        (ill(), ill(on=NAMES[1]), pod(NAMES[2], B)),
+        (ill(C), *old_and_new(NAMES[1:2], NAMES[2:])),
+        (STARTING, *old_and_new(NAMES[1:2], NAMES[2:])),
     ],
-    ids=["a moment ago", "what many share", "by content that was superseded"],
+    ids=["a moment ago", "what many share", "superseded content", "a first start"],
 )
-def test_nobody_is_excused_for_what_broke(content, lost, others):
+def test_nobody_is_excused_for(pods):
     remembered = rolling(reason=Reason.ROLLOUT_PROGRESSING, started=NOW - seconds(600))
-    ill = pod(NAMES[0], content, ready=False, since=NOW - seconds(lost))
-    fine = others == "fine"
-    rest = (pod(NAMES[1], A, ready=fine, since=NOW - seconds(90)), pod(NAMES[2], B))
 
-    decision = decide(B, in_flight(remembered, (ill, *rest)), remembered, NOW)
+    decision = decide(B, in_flight(remembered, pods), remembered, NOW)
 
     assert decision.record.bad_before is None
     assert the(decision, DeletePod)
+
+
+def test_fewer_than_half_of_the_nodes_are_ever_excused():
+    """Else content that breaks everywhere would be proved by the nodes that are left."""
+    names = [each.name for each in nodes(6)]
+    remembered = rolling(
+        reason=Reason.ROLLOUT_PROGRESSING, started=NOW - seconds(600),
+        bad_before=BadBefore(count=2, nodes=tuple(names[:2])),
+    )  # fmt: skip
+    pods = (*(pod(name, B) for name in names[:2]), ill(on=names[2]), *old_and_new(names[3:]))
+
+    decision = decide(B, in_flight(remembered, pods, nodes=nodes(6)), remembered, NOW)
+
+    assert decision.record.bad_before.count == 2
+    assert the(decision, DeletePod).node == names[2]
+
+
+def test_who_runs_on_nodes_that_leave_says_nothing_of_those_that_stay():
+    remembered = rolling(reason=Reason.ROLLOUT_PROGRESSING, started=NOW - seconds(600))
+    taint = Taint(key="gpu", effect="NoSchedule")
+    going = [replace(node(f"going-{n}"), taints=(taint,)) for n in range(3)]
+    pods = (ill(), ill(on=NAMES[1]), ill(on=NAMES[2]), *(pod(each.name, A) for each in going))
+
+    decision = decide(B, in_flight(remembered, pods, nodes=(*nodes(3), *going)), remembered, NOW)
+
+    assert decision.record.bad_before is None
+
+
+def test_nobody_is_excused_where_the_record_would_drop_others_for_it():
+    def known(count):
+        bad = BadBefore(count=count, nodes=tuple(each.name for each in many[:count]))
+        return rolling(
+            reason=Reason.ROLLOUT_PROGRESSING, started=NOW - seconds(600), bad_before=bad
+        )
+
+    def fits(record):
+        return records.load(records.dump(record)) == record
+
+    many = [node(f"ip-10-0-{n:03}.{'x' * 100}.internal") for n in range(400)]
+    full = known(max(count for count in range(200) if fits(known(count))))
+    pods = (ill(on=many[399].name), *(pod(each.name, A) for each in many[:399]))
+
+    decision = decide(B, in_flight(full, pods, nodes=many), full, NOW)
+
+    assert the(decision, DeletePod).node == many[399].name
 
 
 def test_first_the_nodes_that_are_bad_already_are_remembered():
@@ -755,8 +808,16 @@ def test_a_first_revision_that_fails_is_held_by_ondelete():
     assert body_record(remember).phase is Phase.HELD
 
 
-def test_where_no_old_pod_was_available_there_is_nothing_better():
+def test_nodes_of_the_baseline_that_left_are_not_counted():
     content, remembered, pods = failing(bad_before=BadBefore(count=3, nodes=("a", "b", "c")))
+
+    decision = decide(content, in_flight(remembered, with_missing_image(pods)), remembered, NOW)
+
+    assert decision.reason is Reason.ROLLING_BACK
+
+
+def test_where_no_old_pod_was_available_there_is_nothing_better():
+    content, remembered, pods = failing(bad_before=BadBefore(count=3))  # no room for names
 
     decision = decide(content, in_flight(remembered, with_missing_image(pods)), remembered, NOW)
 

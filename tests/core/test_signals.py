@@ -446,18 +446,28 @@ def test_a_sandbox_that_the_manifest_keeps_from_starting_is_a_vote_at_its_deadli
     assert said(pod, failed, when=81) == ("Failed", name)
 
 
-def test_a_sandbox_that_dies_within_a_lowered_memory_limit_is_certain():
+@pytest.mark.parametrize(
+    ("before", "verdict"),
+    [("64Mi", ("Failed", "OOMKilled")), ("64Ki", ("NodeProblem", None))],
+    ids=["the change lowered the limit", "a kernel that lost its memory"],
+)
+def test_no_memory_for_a_sandbox_is_the_manifests_only_if_it_lowered_the_limit(before, verdict):
     def limited(memory):
         return template(resources={"limits": {"memory": memory}})
 
-    def met(message, when, before):
-        pod = creating()
-        failed = event(pod, "FailedCreatePodSandBox", message)
-        return said(pod, failed, when=when, template=limited("64Ki"), previous=limited(before))
+    pod = creating()
+    failed = event(pod, "FailedCreatePodSandBox", NO_MEMORY)
+    found = said(pod, failed, when=81, template=limited("64Ki"), previous=limited(before))
 
-    assert met(KILLED, 20, "64Mi") == ("Failed", "OOMKilled")
-    assert met(NO_MEMORY, 81, "64Mi") == ("Failed", "OOMKilled")
-    assert met(NO_MEMORY, 500, "64Ki")[0] == "NodeProblem", "a kernel that lost its memory"
+    assert found == verdict
+
+
+def test_a_network_that_cannot_be_set_up_is_the_nodes_whatever_it_wanted_of_the_kernel():
+    pod = creating()
+    text = 'plugin type="bridge" failed (add): failed to open /proc/sys/net/ipv4/ip_forward: x'
+    failed = event(pod, "FailedCreatePodSandBox", f"failed to set up pod network: {text}")
+
+    assert said(pod, failed, when=81)[0] == "NodeProblem"
 
 
 def unscheduled(message):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import http.client
 import math
 import ssl
@@ -80,7 +79,7 @@ def send(post: Post, ca_file: Path | None) -> None:
         post.url, data=post.body, headers=dict(post.headers), method="POST"
     )
     try:
-        with _opener(ca_file).open(request, timeout=ANSWER_SECONDS) as answer:
+        with _opener(post.url, ca_file).open(request, timeout=ANSWER_SECONDS) as answer:
             status = int(answer.status)
     except urllib.error.HTTPError as error:
         with error:
@@ -92,19 +91,20 @@ def send(post: Post, ca_file: Path | None) -> None:
         raise Undelivered(f"HTTP {status}")
 
 
-def _opener(ca_file: Path | None) -> urllib.request.OpenerDirector:
+def _opener(url: str, ca_file: Path | None) -> urllib.request.OpenerDirector:
+    handlers: list[urllib.request.BaseHandler] = [_NoRedirects()]
+    if ca_file or url.startswith("https:"):  # reading the system's certificates takes 45 ms
+        handlers.append(urllib.request.HTTPSHandler(context=_context(ca_file)))
+    return urllib.request.build_opener(*handlers)
+
+
+def _context(ca_file: Path | None) -> ssl.SSLContext:
+    """Read the certificates anew: they may have been renewed."""
     try:
-        context = ssl.create_default_context(cafile=ca_file) if ca_file else _of_the_system()
+        return ssl.create_default_context(cafile=ca_file)
     except OSError as error:
         why = error.strerror or "it holds no certificates"
         raise Undelivered(f"caFile cannot be used: {why}", remedy="check status.caFile") from None
-    return urllib.request.build_opener(_NoRedirects, urllib.request.HTTPSHandler(context=context))
-
-
-@functools.cache
-def _of_the_system() -> ssl.SSLContext:
-    """Read the system's certificates once: 45 ms."""
-    return ssl.create_default_context()
 
 
 def _refuse(error: urllib.error.HTTPError) -> None:
