@@ -192,8 +192,9 @@ def _nothing_better(s: Situation) -> str:
         return "The last good revision is gone, and its content is held"
     bad = s.record.bad_before
     total = s.judgement.total
-    left = len(s.bad_before.difference(s.judgement.states))  # of the baseline, and gone since
-    if bad is not None and total and bad.count - left >= total:
+    states = s.judgement.states
+    gone = sum(states.get(each, NodeState.LEAVING) is NodeState.LEAVING for each in s.bad_before)
+    if bad is not None and total and bad.count - gone >= total:
         return "No node was available before it either: nothing is better"
     return ""
 

@@ -12,7 +12,7 @@ from dsgitops.core.failing import added, fail, quarantined
 from dsgitops.core.gates import conflict, given_up, native_budget, recent
 from dsgitops.core.health import baseline, eligible_nodes
 from dsgitops.core.model import Decision, Desired, FailureClass, NodeState, Phase, Reason, Verdict
-from dsgitops.core.record import BadBefore, dump, load
+from dsgitops.core.record import SIZE_MAX, BadBefore, dump, load
 from dsgitops.core.situation import IN_FLIGHT, Situation
 from dsgitops.core.steps import (
     apply_content,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from dsgitops.core.actions import Action
     from dsgitops.core.model import Node, Pod
+    from dsgitops.core.record import Record
 
 
 _BEFORE_THE_FIRST = frozenset({Reason.ROLLOUT_STARTED, Reason.SUSPENDED})
@@ -51,6 +52,8 @@ _BEFORE_PEOPLE = _BEFORE_THE_FIRST | {
 """The same by OnDelete: we delete nothing, and they may take their time."""
 BLIP = timedelta(seconds=60)
 """An old pod that is not ready for less may be ready again in a moment."""
+_ROOM_BYTES = 1024
+"""Of a record that nobody is excused for: a full one drops names, others' too."""
 _CLOCKS_DIFFER = timedelta(seconds=30)
 """Ours and the API server's."""
 
@@ -324,7 +327,8 @@ def _in_service_again(s: Situation, pods: tuple[Pod, ...]) -> Decision | None:
     """
     bad = s.record.bad_before
     steady = {node.name for node in s.observed.nodes if not node.unschedulable}
-    serving = s.bad_before & steady & {pod.node for pod in pods if pod.is_ready}
+    seconds = _seconds_before(s)
+    serving = s.bad_before & steady & {pod.node for pod in pods if pod.is_available(s.now, seconds)}
     if bad is None or not serving:
         return None
     left = tuple(name for name in bad.nodes if name not in serving)
@@ -352,11 +356,18 @@ def _broke_by_itself(s: Situation, pods: tuple[Pod, ...]) -> Decision | None:
     excused = (s.bad_before | broken) & counted
     if not broken or 2 * len(serving) <= len(counted) or 2 * len(excused) >= len(counted):
         return None
-    count = s.record.bad_before.count if s.record.bad_before else 0
+    before = s.record.bad_before or BadBefore(count=0)
     nodes = tuple(sorted(s.bad_before | broken))
-    bad = BadBefore(count=count + len(broken), nodes=nodes)
-    kept = load(dump(s.record.next(bad_before=bad)))  # a full record drops names: others' too
-    return _marked(s, bad) if kept is not None and kept.bad_before == bad else None
+    bad = BadBefore(count=before.count + len(broken), nodes=nodes)
+    if bad.count > len(nodes) or not _fits(s.record.next(bad_before=bad)):
+        return None
+    return _marked(s, bad)
+
+
+def _fits(record: Record) -> bool:
+    """Whether nothing is dropped from a record, and nothing will be by what comes after."""
+    text = dump(record)
+    return load(text) == record and len(text.encode()) + _ROOM_BYTES <= SIZE_MAX
 
 
 def _is_long_broken(pod: Pod, now: datetime) -> bool:
@@ -367,9 +378,15 @@ def _is_long_broken(pod: Pod, now: datetime) -> bool:
     return ready.since + BLIP <= now
 
 
-def _marked(s: Situation, bad: BadBefore | None) -> Decision:
-    """Write a new baseline, and judge by the old one until it is known."""
+def _marked(s: Situation, bad: BadBefore | None) -> Decision | None:
+    """Write a new baseline, and judge by the old one until it is known; None: it is as it was.
+
+    As far as a record has room: one that is full keeps the names that it has.
+    """
     record = s.record.next(bad_before=bad)
+    kept = load(dump(record))
+    if kept is not None and kept.bad_before == s.record.bad_before:
+        return None
     step = replace(_progress(s), aside=True)
     return remembering(step, record, remember(s, record))
 
@@ -503,16 +520,18 @@ def _bake(s: Situation) -> Decision:
 
 
 def baseline_now(s: Situation) -> BadBefore | None:
-    """Return the nodes that are not fine before anything is touched.
-
-    Counted with the minReadySeconds of before: a raised one makes no pod bad.
-    """
-    good = s.record.last_good
-    seconds = good.min_ready_seconds if good else s.live.min_ready_seconds
+    """Return the nodes that are not fine before anything is touched."""
+    seconds = _seconds_before(s)
     nodes = baseline(
         s.live, s.observed.pods, s.observed.nodes, min_ready_seconds=seconds, now=s.now
     )
     return BadBefore(count=len(nodes), nodes=tuple(sorted(nodes))) if nodes else None
+
+
+def _seconds_before(s: Situation) -> int:
+    """Return the minReadySeconds of before: a raised one makes no pod bad."""
+    good = s.record.last_good
+    return good.min_ready_seconds if good else s.live.min_ready_seconds
 
 
 def _bad_since_before(s: Situation) -> BadBefore | None:

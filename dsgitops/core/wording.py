@@ -100,6 +100,7 @@ _TABLES: Mapping[FailureClass, _Table] = {
     ),
     FailureClass.NO_PROGRESS: _table(
         (r"readiness gate", "a readiness gate is not met"),
+        (r"no runtime for|RuntimeHandler", "the node lacks the runtime of its RuntimeClass"),
         (r"sandbox|network", "the node cannot set up the pod's network"),
     ),
     FailureClass.PODS_REFUSED: _table(

@@ -531,6 +531,44 @@ def test_nobody_is_excused_where_the_record_would_drop_others_for_it():
     assert the(decision, DeletePod).node == many[399].name
 
 
+def looked_at(content, known, pods, fleet, looks=6):
+    """Return what a rollout writes and deletes, the record written down after each look."""
+    done = []
+    for at in (NOW + seconds(n) for n in range(looks)):
+        decision = decide(content, in_flight(known, pods, of=content, nodes=fleet), known, at)
+        done.append([type(each).__name__ for each in decision.actions])
+        for action in decision.actions:
+            known = body_record(action) if isinstance(action, Remember) else known
+    return done
+
+
+@pytest.mark.parametrize("how", ["cordoned", "ill"])
+def test_more_bad_nodes_than_a_record_holds_are_written_once(how):
+    fleet = [node(f"ip-10-0-{n:03}.{'x' * 60}.internal") for n in range(300)]
+    away = {each.name for each in fleet[:120]}
+    if how == "cordoned":
+        fleet = [replace(each, unschedulable=each.name in away) for each in fleet]
+    ill_ones = how == "ill"
+    pods = [ill(on=each.name) if ill_ones and each.name in away else pod(each.name, A)
+            for each in fleet]  # fmt: skip
+
+    done = looked_at(B, rolling(), pods, fleet)
+
+    assert done == [["Remember"], *[["DeletePod"]] * 5]
+
+
+def test_a_pod_that_is_ready_but_young_is_excused_or_not_but_not_in_turns():
+    content = replace(desired("fluentd:2", minReadySeconds=300), policy=Policy(canary_nodes=0))
+    known = rolling(content)
+    known = replace(known, last_good=replace(known.last_good, min_ready_seconds=300))
+    young = replace(pod(NAMES[0], A, since=NOW - seconds(30)), created=LONG_AGO)
+
+    done = looked_at(content, known, (young, *old_and_new(NAMES[1:])), nodes(3))
+
+    assert done[:2] == [["Remember"], ["DeletePod"]]
+    assert ["Remember"] not in done[1:]
+
+
 def test_first_the_nodes_that_are_bad_already_are_remembered():
     remembered = rolling(phase=Phase.CANARY)
     pods = (pod(NAMES[0], A), pod(NAMES[1], A, ready=False), pod(NAMES[2], A))
@@ -814,6 +852,18 @@ def test_nodes_of_the_baseline_that_left_are_not_counted():
     decision = decide(content, in_flight(remembered, with_missing_image(pods)), remembered, NOW)
 
     assert decision.reason is Reason.ROLLING_BACK
+
+
+def test_nor_are_those_that_leave():
+    content, remembered, pods = failing(bad_before=BadBefore(count=3, nodes=("a", "b", "c")))
+    taint = Taint(key="gpu", effect="NoSchedule")
+    going = [replace(node(name), taints=(taint,)) for name in "abc"]
+    fleet = (*nodes(3), *going)
+    all_pods = (*with_missing_image(pods), *(pod(name, A) for name in "abc"))
+
+    seen = in_flight(remembered, all_pods, nodes=fleet)
+
+    assert decide(content, seen, remembered, NOW).reason is Reason.ROLLING_BACK
 
 
 def test_where_no_old_pod_was_available_there_is_nothing_better():
