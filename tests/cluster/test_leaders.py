@@ -15,6 +15,7 @@ from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -347,13 +348,17 @@ def _disturb(pairs):
 
 
 def assert_one_writer(pair):
-    """No two agents write at the same time, each does in its term, and none after its deadline."""
+    """No two agents write at the same time, each does in its term, and none after its deadline.
+
+    A process that is stopped in the middle of a request ends it when it goes on: it is refused then.
+    """
     asked = pair.told()
     writes = [each for each in asked if each.acts]
     renewals = [each for each in asked if each.renews]
     assert writes
     for before, after in pairwise(writes):
-        assert before.account == after.account or before.ended <= after.begun, (before, after)
+        apart = before.account == after.account or before.ended <= after.begun
+        assert apart or before.code == HTTPStatus.CONFLICT, (before, after)
     for write in writes:
         terms = [each for each in renewals if each.begun <= write.begun]
         assert terms, write
