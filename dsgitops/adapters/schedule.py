@@ -45,6 +45,11 @@ LATE_INTERVALS = 3
 """A source that completed no poll for so many intervals (and its deadline) is late."""
 
 
+_ENDING_MAX = 1000
+"""Threads of one source, of which one polls.  With 1 APScheduler drops a poll that is asked for in
+the moment in which the one before ends."""
+
+
 @dataclass(slots=True)
 class _Polling:
     """One source and the state of its polls; changed under the lock of `Polls`."""
@@ -79,7 +84,11 @@ class Polls:
             timezone=UTC,
             daemon=True,
             executors={"default": cast("Any", _OwnThreads)()},
-            job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1},
+            job_defaults={
+                "coalesce": True,
+                "misfire_grace_time": None,
+                "max_instances": _ENDING_MAX,
+            },
         )
 
     def add(self, source: Source, *, interval: timedelta, deadline: timedelta) -> None:
@@ -170,20 +179,20 @@ class Polls:
     def _poll(self, polling: _Polling) -> None:
         started = self._clock.monotonic()
         with self._lock:
+            if polling.running_since is not None:
+                return  # it began after whoever asked for this one, or knows of them (`again`)
             polling.running_since = started
             polling.again = False
         tree, error = _fetch(polling.source)
         ended, at = self._clock.monotonic(), self._clock.now()
+        name = polling.source.name
+        polled = Polled(source=name, tree=tree, error=error, at=at, seconds=ended - started)
         with self._lock:
+            self._results.put(polled)  # before the next one may begin, so that none overtakes
             polling.running_since = None
             polling.completed, polling.completed_monotonic = at, ended
-            again = polling.again
-        name = polling.source.name
-        self._results.put(
-            Polled(source=name, tree=tree, error=error, at=at, seconds=ended - started)
-        )
-        with self._lock:
             polling.told_as_of = started
+            again = polling.again
         self._wake()
         if again:
             self._advance(name)
@@ -230,7 +239,7 @@ class _OwnThreads(BaseExecutor):  # type: ignore[misc, unused-ignore]
     """Runs each job in a daemon thread.
 
     A pool's threads are waited for when the interpreter exits, and a poll that hangs would keep
-    one from the other sources.  At most one runs per source (`max_instances`).
+    one from the other sources.  At most one polls a source: `Polls._poll` sees to that.
     """
 
     def _do_submit_job(self, job: Any, run_times: Any) -> None:  # noqa: ANN401 - APScheduler's

@@ -151,6 +151,17 @@ def test_poll_now_does_not_wait_for_the_interval(polls):
     assert len(remote.started) == 2
 
 
+def test_poll_now_in_the_moment_in_which_a_poll_ends_is_not_lost(polls):
+    remote, ends = Remote("agents"), threading.Event()
+    running = polls(remote, interval=60, wake=lambda: ends.wait(60))
+    take(running, 1)
+
+    running.poll_now("agents")
+
+    take(running, 1)
+    ends.set()
+
+
 def test_a_flood_of_poll_now_while_one_runs_is_one_more_poll(polls):
     gate = threading.Event()
     remote = Remote("agents", gate=gate)
