@@ -195,8 +195,13 @@ def _bare(each: Pending) -> Pending:
     return replace(each, signs=(), more=each.more + len(each.signs))
 
 
-def _fits(text: str) -> bool:
-    return len(text.encode()) <= SIZE_MAX
+def has_room(record: Record, spare: int) -> bool:
+    """Return whether `dump` drops nothing of a record, and would not with `spare` bytes more."""
+    return _fits(_encode(record), spare)
+
+
+def _fits(text: str, spare: int = 0) -> bool:
+    return len(text.encode()) + spare <= SIZE_MAX
 
 
 def load(text: str) -> Record | None:

@@ -12,7 +12,7 @@ from dsgitops.core.failing import added, fail, quarantined
 from dsgitops.core.gates import conflict, given_up, native_budget, recent
 from dsgitops.core.health import baseline, eligible_nodes
 from dsgitops.core.model import Decision, Desired, FailureClass, NodeState, Phase, Reason, Verdict
-from dsgitops.core.record import SIZE_MAX, BadBefore, dump, load
+from dsgitops.core.record import BadBefore, dump, has_room, load
 from dsgitops.core.situation import IN_FLIGHT, Situation
 from dsgitops.core.steps import (
     apply_content,
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from dsgitops.core.actions import Action
     from dsgitops.core.model import Node, Pod
-    from dsgitops.core.record import Record
 
 
 _BEFORE_THE_FIRST = frozenset({Reason.ROLLOUT_STARTED, Reason.SUSPENDED})
@@ -50,7 +49,7 @@ _BEFORE_PEOPLE = _BEFORE_THE_FIRST | {
     Reason.DRIFT_HEALED,
 }
 """The same by OnDelete: we delete nothing, and they may take their time."""
-BLIP = timedelta(seconds=60)
+_BLIP = timedelta(seconds=60)
 """An old pod that is not ready for less may be ready again in a moment."""
 _ROOM_BYTES = 1024
 """Of a record that nobody is excused for: a full one drops names, others' too."""
@@ -343,8 +342,13 @@ def _broke_by_itself(s: Situation, pods: tuple[Pod, ...]) -> Decision | None:
     ever excused, and nobody while half of them do not serve: what many share is no node's own.
     """
     good = s.record.last_good
-    hash_ = good.hash if good else ""
-    broken = {pod.node for pod in pods if pod.hash == hash_ and _is_long_broken(pod, s.now)}
+    if good is None:
+        return None
+    broken = {
+        pod.node
+        for pod in pods
+        if pod.hash == good.hash and (lost := _unready_since(pod)) and lost + _BLIP <= s.now
+    }
     known = baseline_now(s) if broken - s.bad_before else None
     if known is None:
         return None
@@ -359,23 +363,9 @@ def _broke_by_itself(s: Situation, pods: tuple[Pod, ...]) -> Decision | None:
     before = s.record.bad_before or BadBefore(count=0)
     nodes = tuple(sorted(s.bad_before | broken))
     bad = BadBefore(count=before.count + len(broken), nodes=nodes)
-    if bad.count > len(nodes) or not _fits(s.record.next(bad_before=bad)):
+    if bad.count > len(nodes) or not has_room(s.record.next(bad_before=bad), _ROOM_BYTES):
         return None
     return _marked(s, bad)
-
-
-def _fits(record: Record) -> bool:
-    """Whether nothing is dropped from a record, and nothing will be by what comes after."""
-    text = dump(record)
-    return load(text) == record and len(text.encode()) + _ROOM_BYTES <= SIZE_MAX
-
-
-def _is_long_broken(pod: Pod, now: datetime) -> bool:
-    """Whether a pod is not ready, and that is no moment's hitch."""
-    ready = pod.conditions.get("Ready")
-    if ready is None or ready.status == "True" or ready.since is None:
-        return False
-    return ready.since + BLIP <= now
 
 
 def _marked(s: Situation, bad: BadBefore | None) -> Decision | None:
@@ -544,13 +534,19 @@ def _bad_since_before(s: Situation) -> BadBefore | None:
     target = s.target.hash if s.target else ""
     bad = {node.name for node in s.observed.nodes if _away_since_before(s, node)}
     for pod in s.observed.pods:
-        ready = pod.conditions.get("Ready")
-        if pod.hash == target or pod.deleting is not None or pod.is_ready or ready is None:
+        lost = _unready_since(pod)
+        if pod.hash == target or pod.deleting is not None or lost is None:
             continue
-        if ready.since is not None and _is_before_start(s, ready.since):
+        if _is_before_start(s, lost):
             bad.add(pod.node)
     names = tuple(name for name in (known.nodes if known else ()) if name in bad)
     return BadBefore(count=len(names), nodes=names) if names else None
+
+
+def _unready_since(pod: Pod) -> datetime | None:
+    """Return since when a pod is not ready; None: it is, or does not say."""
+    ready = pod.conditions.get("Ready")
+    return None if ready is None or pod.is_ready else ready.since
 
 
 def _touched(s: Situation) -> bool:

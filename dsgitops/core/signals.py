@@ -227,9 +227,8 @@ _NOT_TO_BE_SET = re.compile(
 _INIT_KILLED = re.compile(r"container init was OOM-killed")
 _NO_MEMORY = re.compile(r"cgroup.*cannot allocate memory")
 """A limit of some bytes, or a node whose kernel has lost its memory for cgroups."""
-
-
-_TAIL = MESSAGE_MAX - len("sandbox: ")
+_SANDBOX = "sandbox: "
+"""Begins what is kept of such a message: its own beginning is long, and the same for all causes."""
 
 
 def _sandbox(message: str, scene: Scene) -> Signal:
@@ -246,7 +245,8 @@ def _sandbox(message: str, scene: Scene) -> Signal:
         name = FailureClass.CONFIG_ERROR
     elif not _NO_RUNTIME.search(message):
         weight = Weight.NODE
-    return Signal(name, weight, message=f"sandbox: {message[-_TAIL:]}")  # the cause comes last
+    cause = message[len(_SANDBOX) - MESSAGE_MAX :]  # comes last
+    return Signal(name, weight, message=f"{_SANDBOX}{cause}")
 
 
 def _before_start(pod: Pod, story: Story, scene: Scene) -> Iterator[Signal]:

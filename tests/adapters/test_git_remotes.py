@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from adapters.sink import wait_for
 from git_repositories import (
     DAEMONSET,
     Repository,
@@ -277,11 +278,7 @@ def test_a_server_that_hangs_costs_its_deadline_and_leaves_no_process(cache, sch
 
 def is_gone(word: str) -> bool:
     """Whether soon no process has the word in its arguments any more."""
-    for _ in range(1000):
-        if not any(word.encode() in arguments for arguments in cmdlines()):
-            return True
-        time.sleep(0.01)
-    return False
+    return wait_for(lambda: not any(word.encode() in arguments for arguments in cmdlines()))
 
 
 def cmdlines():

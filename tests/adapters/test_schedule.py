@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from adapters.sink import wait_for
 
 from dsgitops.adapters.clock import SystemClock
 from dsgitops.adapters.schedule import Polls, opens, window_fault
@@ -72,18 +73,9 @@ def polls():
         each.stop(0.1)
 
 
-def until(condition, seconds=30.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.005)
-    return False
-
-
 def take(polls, count, seconds=30.0):
     got = []
-    assert until(lambda: got.extend(polls.take()) or len(got) >= count, seconds)
+    assert wait_for(lambda: got.extend(polls.take()) or len(got) >= count, seconds)
     return got
 
 
@@ -130,13 +122,13 @@ def test_a_source_that_hangs_is_named_and_stops_only_itself(polls):
     hung, well = Remote("hung", gate=gate), Remote("well")
     running = polls(hung, well, deadline=0.3)
 
-    assert until(lambda: running.stuck() == ("hung",))
+    assert wait_for(lambda: running.stuck() == ("hung",))
     before = len(well.started)
-    assert until(lambda: len(well.started) > before + 2)
+    assert wait_for(lambda: len(well.started) > before + 2)
     assert len(hung.started) == 1
     gate.set()
-    assert until(lambda: running.stuck() == ())
-    assert until(lambda: len(hung.started) > 1)
+    assert wait_for(lambda: running.stuck() == ())
+    assert wait_for(lambda: len(hung.started) > 1)
     assert hung.running_max == 1
 
 
@@ -166,7 +158,7 @@ def test_a_flood_of_poll_now_while_one_runs_is_one_more_poll(polls):
     gate = threading.Event()
     remote = Remote("agents", gate=gate)
     running = polls(remote, interval=60)
-    assert until(lambda: remote.running == 1)
+    assert wait_for(lambda: remote.running == 1)
 
     for _ in range(1000):
         running.poll_now("agents")
@@ -182,14 +174,14 @@ def test_a_poll_that_began_before_the_question_is_no_answer_to_it(polls):
     gate = threading.Event()
     remote = Remote("agents", gate=gate)
     running = polls(remote, interval=60)
-    assert until(lambda: remote.running == 1)
+    assert wait_for(lambda: remote.running == 1)
 
     asked = time.monotonic()
     running.poll_now("agents")
     assert running.told_as_of()["agents"] < asked
     gate.set()
 
-    assert until(lambda: running.told_as_of()["agents"] >= asked)
+    assert wait_for(lambda: running.told_as_of()["agents"] >= asked)
     assert len(running.take()) == 2
 
 
@@ -219,7 +211,7 @@ def test_stopping_is_bounded_also_while_a_poll_hangs(polls):
     gate = threading.Event()
     remote = Remote("agents", gate=gate)
     running = polls(remote)
-    assert until(lambda: remote.running == 1)
+    assert wait_for(lambda: remote.running == 1)
     started = time.monotonic()
 
     ended = running.stop(0.3)
@@ -227,7 +219,7 @@ def test_stopping_is_bounded_also_while_a_poll_hangs(polls):
     assert ended is False
     assert time.monotonic() - started < 15
     gate.set()
-    assert until(lambda: running.stop(0.0))
+    assert wait_for(lambda: running.stop(0.0))
 
 
 def test_after_a_stop_nothing_is_polled(polls):
